@@ -1,0 +1,1 @@
+"""Benchmarks of greenroom's promises: `python -m benchmarks NAME [--json]`."""
