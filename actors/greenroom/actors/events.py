@@ -1,0 +1,171 @@
+"""What is told: the stream events common to all providers, normalised usage, and the runtime's own event table.
+
+Every Struct here is frozen and carries no behaviour beyond arithmetic on its own fields, so that one vocabulary
+serves codecs, actors, logs, traces, the live page and users' code.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+"""Why a model stopped, in OpenAI's words, whatever the provider said."""
+
+ErrorKind = Literal[
+    "authentication",
+    "permission",
+    "not_found",
+    "invalid_request",
+    "context_length",
+    "rate_limited",
+    "overloaded",
+    "server",
+    "timeout",
+    "connection",
+    "stalled",
+    "circuit_open",
+    "cancelled",
+    "budget_exceeded",
+    "content_filter",
+    "unsupported_capability",
+    "protocol",
+]
+"""The classes of failure of a provider call. What is retried and what fails over is decided from these alone."""
+
+
+class Usage(Struct, frozen=True, gc=False):
+    """Tokens of one or more attempts in disjoint classes: each token is counted in exactly one field.
+
+    `output_tokens` are visible output, `reasoning_tokens` are apart; `input_tokens` exclude what was read from or
+    written to a cache, and audio.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.cache_write_5m_tokens + other.cache_write_5m_tokens,
+            self.cache_write_1h_tokens + other.cache_write_1h_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.audio_input_tokens + other.audio_input_tokens,
+            self.audio_output_tokens + other.audio_output_tokens,
+        )
+
+    @property
+    def total_input_tokens(self) -> int:
+        """All tokens that went in: fresh, cached, written to a cache, audio."""
+        return (
+            self.input_tokens
+            + self.cached_tokens
+            + self.cache_write_5m_tokens
+            + self.cache_write_1h_tokens
+            + self.audio_input_tokens
+        )
+
+    @property
+    def total_output_tokens(self) -> int:
+        """All tokens that came out: visible, reasoning, audio."""
+        return self.output_tokens + self.reasoning_tokens + self.audio_output_tokens
+
+
+class ProviderError(Struct, frozen=True, kw_only=True):
+    """A provider's failure as data: the terminal event of a stream, and what `ProviderFailed` carries.
+
+    `status` is the HTTP status where there was an answer; `retry_after_s` is the provider's own advice;
+    `attempts` counts the attempts made so far, this one included.
+    """
+
+    kind: ErrorKind
+    message: str
+    provider: str = ""
+    model: str = ""
+    status: int | None = None
+    code: str | None = None
+    param: str | None = None
+    request_id: str | None = None
+    retry_after_s: float | None = None
+    attempts: int = 1
+
+
+class ProviderFailed(Exception):
+    """A provider call failed for good, or one attempt of it did.
+
+    The provider or the way to it is to blame unless `error.kind` is one of the caller's own mistakes
+    (`invalid_request`, `context_length`, `unsupported_capability`, `authentication`...). Never holds a key.
+    """
+
+    def __init__(self, error: ProviderError) -> None:
+        super().__init__(error)
+        self.error = error
+
+    def __str__(self) -> str:
+        error = self.error
+        where = f"{error.provider}/{error.model}" if error.model else error.provider
+        status = f" {error.status}" if error.status is not None else ""
+        tries = f" after {error.attempts} attempts" if error.attempts > 1 else ""
+        return f"{where}: {error.kind}{status}{tries}: {error.message}"
+
+
+class ToolCall(Struct, frozen=True):
+    """A function call that a model asked for; `arguments` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class AttemptFailed(Struct, frozen=True, kw_only=True):
+    """One attempt of a call failed. Told before any waiting, so an operator knows now what is retried when.
+
+    `retry_in_s` is None where the call is given up; `cost_pusd` is what the attempt is charged, in pico-dollars.
+    """
+
+    call_id: int
+    error: ProviderError
+    retry_in_s: float | None
+    cost_pusd: int
+    job_id: str | None = None
+
+
+class CallDone(Struct, frozen=True, kw_only=True):
+    """A call was answered: its attempts, what it used and cost, and how long it took from hold to settle."""
+
+    call_id: int
+    provider: str
+    model: str
+    attempts: int
+    usage: Usage
+    cost_pusd: int
+    duration_s: float
+    job_id: str | None = None
+
+
+class OverCharged(Struct, frozen=True, kw_only=True):
+    """A provider charged more than the hold's upper bound; the excess is recorded and told, never hidden."""
+
+    ticket: int
+    provider: str
+    model: str
+    held_pusd: int
+    cost_pusd: int
+
+
+class HoldsReclaimed(Struct, frozen=True, kw_only=True):
+    """Attempts that were in flight when another runtime died; each is now charged once, estimated."""
+
+    count: int
+    cost_pusd: int
+
+
+Event = AttemptFailed | CallDone | OverCharged | HoldsReclaimed
+"""Everything the runtime tells about itself; `greenroom.runtime.telemetry` renders it."""

@@ -1,0 +1,18 @@
+"""Sans-IO codecs: one file per wire format, bytes in and values out, no socket, clock, task or logger.
+
+A new wire format is one file and one test table; a new OpenAI-compatible host is one row in `hosts`.
+"""
+
+from greenroom.actors.providers.chat import ChatRequest as ChatRequest
+from greenroom.actors.providers.chat import FunctionCall as FunctionCall
+from greenroom.actors.providers.chat import ImagePart as ImagePart
+from greenroom.actors.providers.chat import ImageUrl as ImageUrl
+from greenroom.actors.providers.chat import Message as Message
+from greenroom.actors.providers.chat import RefusalPart as RefusalPart
+from greenroom.actors.providers.chat import RequestedTool as RequestedTool
+from greenroom.actors.providers.chat import TextPart as TextPart
+from greenroom.actors.providers.openai_chat import OpenAIChat as OpenAIChat
+from greenroom.actors.providers.wire import Codec as Codec
+from greenroom.actors.providers.wire import Completion as Completion
+from greenroom.actors.providers.wire import RejectedAnswer as RejectedAnswer
+from greenroom.actors.providers.wire import WireRequest as WireRequest

@@ -1,0 +1,107 @@
+"""What is configured, as Structs. `greenroom.runtime.config` loads them from `greenroom.toml` and the environment.
+
+Unknown fields are refused where the file is decoded. Secrets never stand here: a provider names the environment
+variable or the file that holds its key, and the key itself travels as a `Secret`, which does not print.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Seconds = Annotated[float, Meta(gt=0)]
+Positive = Annotated[int, Meta(ge=1)]
+UsdPerMillion = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?$")]
+"""Dollars per million tokens as a decimal string, so that no rate is ever a binary fraction."""
+
+
+class Secret:
+    """A key that neither `repr`, `str`, a log nor an encoder shows; `reveal()` is the one way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+
+class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A table of the configuration file."""
+
+
+class Limits(_Section):
+    """What a provider allows. None: unknown, learned from its answers."""
+
+    concurrency: Positive = 256
+    requests_per_min: Positive | None = None
+    tokens_per_min: Positive | None = None
+
+
+class Stalls(_Section):
+    """How long a call may be silent, per stage. None of them can be infinite (ARCHITECTURE 4, R3)."""
+
+    connect_s: Seconds = 10.0
+    first_byte_s: Seconds = 600.0
+    gap_s: Seconds = 300.0
+    total_s: Seconds = 3600.0
+
+
+class Retries(_Section):
+    """The one retry policy: exponential backoff with full jitter, under the provider's own Retry-After.
+
+    `attempts` counts the first one. A Retry-After beyond `max_retry_after_s` or the call's deadline is not waited for.
+    """
+
+    attempts: Positive = 6
+    backoff_base_s: Seconds = 0.5
+    backoff_max_s: Seconds = 30.0
+    max_retry_after_s: Seconds = 300.0
+
+
+class PriceSettings(_Section):
+    """Prices of a model that the price table does not know, or knows otherwise. Dollars per million tokens."""
+
+    input: UsdPerMillion
+    output: UsdPerMillion
+    cached: UsdPerMillion | None = None
+
+
+class ProviderSettings(_Section):
+    """One provider: where it is, which wire it speaks, which key it takes, what it allows.
+
+    `free` means nothing is charged (local hosts); without it a model that has no price is refused.
+    """
+
+    base_url: str
+    wire: Literal["openai-chat"] = "openai-chat"
+    api_key_env: str | None = None
+    api_key_file: str | None = None
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    free: bool = False
+    default_model: str | None = None
+    limits: Limits = Limits()
+    stalls: Stalls = Stalls()
+    prices: dict[str, PriceSettings] = {}
+    price_provider: str | None = None
+
+
+class StorageSettings(_Section):
+    """Where everything durable is kept; None: `greenroom.db` in the user's data directory."""
+
+    url: str | None = None
+
+
+class Settings(_Section):
+    """The whole of `greenroom.toml`."""
+
+    default_model: str | None = None
+    providers: dict[str, ProviderSettings] = {}
+    storage: StorageSettings = StorageSettings()
+    retries: Retries = Retries()
