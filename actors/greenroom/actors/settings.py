@@ -36,7 +36,7 @@ class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     """A table of the configuration file."""
 
 
-class Limits(_Section):
+class Limits(_Section, frozen=True):
     """What a provider allows. None: unknown, learned from its answers."""
 
     concurrency: Positive = 256
@@ -44,7 +44,7 @@ class Limits(_Section):
     tokens_per_min: Positive | None = None
 
 
-class Stalls(_Section):
+class Stalls(_Section, frozen=True):
     """How long a call may be silent, per stage. None of them can be infinite (ARCHITECTURE 4, R3)."""
 
     connect_s: Seconds = 10.0
@@ -53,7 +53,7 @@ class Stalls(_Section):
     total_s: Seconds = 3600.0
 
 
-class Retries(_Section):
+class Retries(_Section, frozen=True):
     """The one retry policy: exponential backoff with full jitter, under the provider's own Retry-After.
 
     `attempts` counts the first one. A Retry-After beyond `max_retry_after_s` or the call's deadline is not waited for.
@@ -65,7 +65,7 @@ class Retries(_Section):
     max_retry_after_s: Seconds = 300.0
 
 
-class PriceSettings(_Section):
+class PriceSettings(_Section, frozen=True):
     """Prices of a model that the price table does not know, or knows otherwise. Dollars per million tokens."""
 
     input: UsdPerMillion
@@ -73,7 +73,7 @@ class PriceSettings(_Section):
     cached: UsdPerMillion | None = None
 
 
-class ProviderSettings(_Section):
+class ProviderSettings(_Section, frozen=True):
     """One provider: where it is, which wire it speaks, which key it takes, what it allows.
 
     `free` means nothing is charged (local hosts); without it a model that has no price is refused.
@@ -92,13 +92,13 @@ class ProviderSettings(_Section):
     price_provider: str | None = None
 
 
-class StorageSettings(_Section):
+class StorageSettings(_Section, frozen=True):
     """Where everything durable is kept; None: `greenroom.db` in the user's data directory."""
 
     url: str | None = None
 
 
-class Settings(_Section):
+class Settings(_Section, frozen=True):
     """The whole of `greenroom.toml`."""
 
     default_model: str | None = None

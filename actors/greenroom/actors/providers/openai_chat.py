@@ -5,7 +5,7 @@ what compatible servers do otherwise: `refusal` left out, integer error codes, e
 """
 
 from collections.abc import Mapping
-from typing import Literal, cast
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -257,7 +257,7 @@ def _error(body: bytes) -> _Error:
         return _Error()
     if isinstance(failure.error, _Error):
         return failure.error
-    detail = None if failure.detail is UNSET else _excerpt(bytes(cast("Raw", failure.detail)))
+    detail = None if failure.detail is UNSET else _excerpt(bytes(failure.detail))
     return _Error(message=failure.error or failure.message or detail)
 
 

@@ -1,0 +1,53 @@
+"""The table of hosts that greenroom knows by name: one row each.
+
+A row is what `[providers.NAME]` of the configuration would say. Hosts that take a key are used when its variable is
+set; local ones when they answer. Base URLs and key variables: each vendor's own documentation, November 2026.
+"""
+
+from greenroom.actors.settings import Limits, PriceSettings, ProviderSettings
+
+HOSTS: dict[str, ProviderSettings] = {
+    "openai": ProviderSettings(
+        base_url="https://api.openai.com/v1",
+        api_key_env="OPENAI_API_KEY",
+        max_tokens_field="max_completion_tokens",
+        default_model="gpt-5-mini",
+    ),
+    "groq": ProviderSettings(base_url="https://api.groq.com/openai/v1", api_key_env="GROQ_API_KEY"),
+    "mistral": ProviderSettings(base_url="https://api.mistral.ai/v1", api_key_env="MISTRAL_API_KEY"),
+    "openrouter": ProviderSettings(base_url="https://openrouter.ai/api/v1", api_key_env="OPENROUTER_API_KEY"),
+    "together": ProviderSettings(base_url="https://api.together.xyz/v1", api_key_env="TOGETHER_API_KEY"),
+    "fireworks": ProviderSettings(
+        base_url="https://api.fireworks.ai/inference/v1", api_key_env="FIREWORKS_API_KEY"
+    ),
+    "deepseek": ProviderSettings(base_url="https://api.deepseek.com/v1", api_key_env="DEEPSEEK_API_KEY"),
+    "xai": ProviderSettings(base_url="https://api.x.ai/v1", api_key_env="XAI_API_KEY", price_provider="x-ai"),
+    "perplexity": ProviderSettings(base_url="https://api.perplexity.ai", api_key_env="PERPLEXITY_API_KEY"),
+    "cerebras": ProviderSettings(base_url="https://api.cerebras.ai/v1", api_key_env="CEREBRAS_API_KEY"),
+    "nvidia": ProviderSettings(base_url="https://integrate.api.nvidia.com/v1", api_key_env="NVIDIA_API_KEY"),
+}
+
+# A local server does one thing at a time or a few: more in flight only lengthens its queue.
+_LOCAL = Limits(concurrency=16)
+
+LOCAL_HOSTS: dict[str, ProviderSettings] = {
+    "ollama": ProviderSettings(base_url="http://127.0.0.1:11434/v1", free=True, limits=_LOCAL),
+    "lmstudio": ProviderSettings(base_url="http://127.0.0.1:1234/v1", free=True, limits=_LOCAL),
+    "llamacpp": ProviderSettings(base_url="http://127.0.0.1:8080/v1", free=True, limits=_LOCAL),
+    "vllm": ProviderSettings(base_url="http://127.0.0.1:8000/v1", free=True, limits=Limits(concurrency=128)),
+}
+
+SIMULATOR = "sim"
+
+
+def simulator(base_url: str) -> ProviderSettings:
+    """The simulator's row. Its prices are invented, so that a rehearsal shows costs; nobody is charged."""
+    return ProviderSettings(
+        base_url=base_url,
+        default_model="fast",
+        limits=Limits(concurrency=1024),
+        prices={
+            "smart": PriceSettings(input="2.50", output="10.00", cached="1.25"),
+            "*": PriceSettings(input="0.15", output="0.60", cached="0.075"),
+        },
+    )
