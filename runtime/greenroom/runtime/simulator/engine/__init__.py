@@ -1,0 +1,42 @@
+"""The simulator's engine: what is answered, and how much it counts. Pure: no wire format, no clock, no socket."""
+
+from greenroom.runtime.simulator.engine.answering import answer
+from greenroom.runtime.simulator.engine.dice import Dice, uniform
+from greenroom.runtime.simulator.engine.models import MODELS, Model, catalogue
+from greenroom.runtime.simulator.engine.question import (
+    Answer,
+    CannotAnswer,
+    Choice,
+    Finish,
+    Json,
+    Question,
+    Schema,
+    Tool,
+    ToolCall,
+    Turn,
+    count_prompt,
+    count_tokens,
+    pieces,
+)
+
+__all__ = [
+    "MODELS",
+    "Answer",
+    "CannotAnswer",
+    "Choice",
+    "Dice",
+    "Finish",
+    "Json",
+    "Model",
+    "Question",
+    "Schema",
+    "Tool",
+    "ToolCall",
+    "Turn",
+    "answer",
+    "catalogue",
+    "count_prompt",
+    "count_tokens",
+    "pieces",
+    "uniform",
+]

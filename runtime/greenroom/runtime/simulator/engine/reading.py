@@ -1,0 +1,191 @@
+"""How the simulated models read a prompt: which labels it offers, what text it is about, which label fits.
+
+Plain word overlap on the first letters of words, with a few everyday cues for labels that jobs often use. It is no
+language model and need not be: it makes answers that look right on a page, fixed by the request, in some 30 us.
+"""
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from greenroom.runtime.simulator.engine.dice import Dice
+from greenroom.runtime.simulator.engine.question import Question
+
+# Only so much of a long prompt is looked at, so that an answer's cost is bounded whatever is sent.
+READ_CHARACTERS = 6_000
+MAX_LABELS = 64
+MAX_LABEL_CHARACTERS = 60
+
+_STEM = 5
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_BLANK_LINE = re.compile(r"\n\s*\n")
+_BRACKETED = re.compile(r"\([^()\n]*\)")
+_BULLET = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+([^\n:]{1,60})[^\n]*(?:\n|$)")
+_OFFER = re.compile(
+    r"(?:\b(?:one|any|either)\s+of(?:\s+(?:the\s+following|these|the))?"
+    r"(?:\s+(?:labels|categories|classes|options|values|intents|topics|tags))?"
+    r"|\b(?:allowed\s+|possible\s+)?(?:labels|categories|classes|options|intents)(?:\s+are)?\s*(?=:)"
+    r"|\b(?:choose|pick|decide|select)\s+(?:between|among|from))"
+    r"\s*:?[ \t]*(\n|[^\n.;?!]{3,600})",
+    re.IGNORECASE,
+)
+_CUES_BY_LABEL = {
+    "billing payment invoice": "charge charged invoice refund refunded card payment paid price billed bill subscription"
+    " receipt money fee discount coupon renewal tax vat euro dollars rechnung abgebucht factura cobro facture paiement"
+    " prelevement remboursement fattura addebito",
+    "bug technical error issue": "crash crashes error broken freeze freezes blank fails failed failing stuck wrong"
+    " loading load bug glitch reproduce exception lag white screen disappears disappeared sync absturz fehler stürzt"
+    " erreur plante bloqué fallo pantalla bloqueo errore",
+    "feature request idea suggestion": "wish please add could would love support dark mode option export integrate"
+    " integration ability suggest suggestion idea nice roadmap request wünsche wunsch sería souhait ajouter",
+    "account access login": "password login log locked account username email reset verify verification code sign"
+    " profile delete two-factor authenticator passwort konto contraseña cuenta compte connexion accesso",
+    "shipping delivery order": "parcel package delivery delivered courier tracking shipped arrive arrived arrives box"
+    " address warehouse post postal customs order ordered paket lieferung envío paquete colis livraison pacco",
+    "refund return": "refund return money back returned send-back erstattung reembolso remboursement",
+    "positive good praise": "great love excellent thank thanks wonderful perfect happy best fantastic amazing enjoy",
+    "negative bad complaint": "terrible bad awful disappointed worst angry broken never poor rude unacceptable useless",
+    "spam": "winner prize lottery click viagra crypto offer guaranteed free casino",
+    "urgent high critical": "urgent immediately asap today down outage deadline emergency critical now",
+    "question": "how what where when which does can",
+    "security": "phishing hacked breach stolen password leak suspicious vulnerability",
+}
+_FALLBACK_LABELS = frozenset({"other", "others", "unknown", "neutral", "none", "misc", "general", "n/a"})
+
+
+def stems(text: str) -> set[str]:
+    """The first five letters of every word of three letters or more, in lower case."""
+    return {word[:_STEM] for word in _WORD.findall(text.lower())}
+
+
+_CUES: dict[str, frozenset[str]] = {
+    stem: frozenset(stems(cues)) for labels, cues in _CUES_BY_LABEL.items() for stem in stems(labels)
+}
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What a prompt says: the instructions, the text they are about, and the labels to choose from, if any."""
+
+    instruction: str
+    subject: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def wants_summary(self) -> bool:
+        lowered = self.instruction.lower()
+        return "summar" in lowered or "one line" in lowered or "one-line" in lowered
+
+
+def last_user_text(question: Question) -> str:
+    """The text of the last user message; without one, of the last message."""
+    for turn in reversed(question.turns):
+        if turn.role == "user":
+            return turn.text
+    return question.turns[-1].text
+
+
+def read(question: Question) -> Reading:
+    """Finds labels in the last user message or else in the instructions before it, and what they apply to."""
+    text = last_user_text(question)[:READ_CHARACTERS]
+    labels, start, end = find_labels(text)
+    if labels:
+        instruction, subject = _split_at(text, start, end)
+        return Reading(instruction, subject, labels)
+    for turn in question.turns:
+        if turn.role in {"system", "developer"}:
+            standing = turn.text[:READ_CHARACTERS]
+            return Reading(standing, text, find_labels(standing)[0])
+    first, blank, rest = text.partition("\n\n")
+    return Reading(first, rest, ()) if blank and rest.strip() else Reading(text, text, ())
+
+
+def find_labels(text: str) -> tuple[tuple[str, ...], int, int]:
+    """The labels that a prompt offers ("one of: a, b, c", "labels: ...", a list after it), and where they stand.
+
+    Returns:
+        The labels (none: an empty tuple) and the offsets of the start and the end of the passage.
+    """
+    for offer in _OFFER.finditer(text):
+        passage = offer.group(1)
+        found, end = _bullets(text, offer.end()) if passage == "\n" else (_listed(passage), offer.end())
+        if 2 <= len(found) <= MAX_LABELS:
+            return tuple(found), offer.start(), end
+    return (), 0, 0
+
+
+def _bullets(text: str, at: int) -> tuple[list[str], int]:
+    found: list[str] = []
+    while (bullet := _BULLET.match(text, at)) and len(found) <= MAX_LABELS:
+        found.append(_clean(bullet.group(1)))
+        at = bullet.end()
+    return found, at
+
+
+def _listed(passage: str) -> list[str]:
+    passage = _BRACKETED.sub("", passage)
+    if "," in passage or "|" in passage:
+        parts = re.split(r"[,|]", passage)
+        parts[-1:] = re.split(r"\bor\b", parts[-1])
+    else:
+        parts = re.split(r"\bor\b|\band\b|/", passage)
+    labels: list[str] = []
+    for part in parts:
+        label = _clean(re.sub(r"^\s*(?:or|and)\b", "", part))
+        if label and label not in labels:
+            labels.append(label)
+    return labels
+
+
+def _clean(label: str) -> str:
+    """A label without quotes, brackets and trailing sentence; "" where what is left is no label but prose."""
+    label = label.strip(" \t\"'`*[]<>{}“”«»:")
+    if len(label.split()) > 3:
+        label = label.split(" and ")[0].strip()
+    return label if len(label.split()) <= 3 and len(label) <= MAX_LABEL_CHARACTERS else ""
+
+
+def _split_at(text: str, start: int, end: int) -> tuple[str, str]:
+    before, after = text[:start], text[end:]
+    parts = _BLANK_LINE.split(after, maxsplit=1)
+    if len(parts) == 2 and parts[1].strip():
+        return text[: len(text) - len(parts[1])], parts[1]
+    if len(after.strip()) > 40 or not before.strip():
+        return text[:end], after
+    return text[start:], before
+
+
+def pick_label(labels: Sequence[str], text: str, dice: Dice) -> str:
+    """The label whose own words or cues meet most of the text's words; without any, the label for the rest, or a throw."""
+    present = stems(text[:READ_CHARACTERS])
+    best, best_score = "", 0
+    for label in labels:
+        own = stems(label)
+        score = 2 * len(own & present)
+        for stem in own:
+            score += len(_CUES.get(stem, frozenset()) & present)
+        if score > best_score:
+            best, best_score = label, score
+    if best:
+        return best
+    for label in labels:
+        if label.lower() in _FALLBACK_LABELS:
+            return label
+    return dice.pick(labels)
+
+
+def summarise(text: str, label: str = "", *, max_words: int = 16) -> str:
+    """One line about the text: the sentence that bears the most cues of `label`, shortened to `max_words`."""
+    cues: set[str] = set()
+    for stem in stems(label):
+        cues |= _CUES.get(stem, frozenset())
+    best, best_score = "", -1
+    for sentence in _SENTENCE_END.split(text.strip()):
+        words = sentence.split()
+        score = len(stems(sentence) & cues) + (len(words) >= 4)
+        if score > best_score and words:
+            best, best_score = sentence, score
+    words = best.split()
+    line = " ".join(words[:max_words]).rstrip(",;:.")
+    return line + ("…" if len(words) > max_words else "")

@@ -1,0 +1,1 @@
+"""The wire formats that the simulator speaks: bytes to questions and answers to bytes, one folder a format."""
