@@ -6,6 +6,7 @@ language model and need not be: it makes answers that look right on a page, fixe
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -14,11 +15,12 @@ from greenroom.runtime.simulator.engine.question import Question
 
 # Only so much of a long prompt is looked at, so that an answer's cost is bounded whatever is sent.
 READ_CHARACTERS = 6_000
+READ_SENTENCES = 10
 MAX_LABELS = 64
 MAX_LABEL_CHARACTERS = 60
 
 _STEM = 5
-_WORD = re.compile(r"[^\W\d_]{3,}")
+_TO_SPACES = str.maketrans(dict.fromkeys(".,;:!?\"'()[]{}<>/|*`#_=+~\u2026\u201c\u201d\u00ab\u00bb\n\t", " "))
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _BLANK_LINE = re.compile(r"\n\s*\n")
 _BRACKETED = re.compile(r"\([^()\n]*\)")
@@ -41,7 +43,7 @@ _CUES_BY_LABEL = {
     "feature request idea suggestion": "wish please add could would love support dark mode option export integrate"
     " integration ability suggest suggestion idea nice roadmap request wünsche wunsch sería souhait ajouter",
     "account access login": "password login log locked account username email reset verify verification code sign"
-    " profile delete two-factor authenticator passwort konto contraseña cuenta compte connexion accesso",
+    " profile delete authenticator passwort konto contraseña cuenta compte connexion accesso",
     "shipping delivery order": "parcel package delivery delivered courier tracking shipped arrive arrived arrives box"
     " address warehouse post postal customs order ordered paket lieferung envío paquete colis livraison pacco",
     "refund return": "refund return money back returned send-back erstattung reembolso remboursement",
@@ -56,8 +58,15 @@ _FALLBACK_LABELS = frozenset({"other", "others", "unknown", "neutral", "none", "
 
 
 def stems(text: str) -> set[str]:
-    """The first five letters of every word of three letters or more, in lower case."""
-    return {word[:_STEM] for word in _WORD.findall(text.lower())}
+    """The first five letters of every word, in lower case."""
+    return {word[:_STEM] for word in text.lower().translate(_TO_SPACES).split()}
+
+
+@lru_cache(maxsize=1_024)
+def _family(label: str) -> tuple[frozenset[str], tuple[frozenset[str], ...]]:
+    """A label's own stems, and the cues of each of them."""
+    own = frozenset(stems(label))
+    return own, tuple([cues for stem in own if (cues := _CUES.get(stem))])
 
 
 _CUES: dict[str, frozenset[str]] = {
@@ -161,10 +170,8 @@ def pick_label(labels: Sequence[str], text: str, dice: Dice) -> str:
     present = stems(text[:READ_CHARACTERS])
     best, best_score = "", 0
     for label in labels:
-        own = stems(label)
-        score = 2 * len(own & present)
-        for stem in own:
-            score += len(_CUES.get(stem, frozenset()) & present)
+        own, families = _family(label)
+        score = 2 * len(own & present) + sum([len(cues & present) for cues in families])
         if score > best_score:
             best, best_score = label, score
     if best:
@@ -177,15 +184,14 @@ def pick_label(labels: Sequence[str], text: str, dice: Dice) -> str:
 
 def summarise(text: str, label: str = "", *, max_words: int = 16) -> str:
     """One line about the text: the sentence that bears the most cues of `label`, shortened to `max_words`."""
-    cues: set[str] = set()
-    for stem in stems(label):
-        cues |= _CUES.get(stem, frozenset())
-    best, best_score = "", -1
-    for sentence in _SENTENCE_END.split(text.strip()):
+    families = _family(label)[1]
+    best: list[str] = []
+    best_score = -1
+    for sentence in _SENTENCE_END.split(text[:READ_CHARACTERS].strip())[:READ_SENTENCES]:
         words = sentence.split()
-        score = len(stems(sentence) & cues) + (len(words) >= 4)
+        present = stems(sentence) if families else frozenset[str]()
+        score = sum([len(cues & present) for cues in families]) + (len(words) >= 4)
         if score > best_score and words:
-            best, best_score = sentence, score
-    words = best.split()
-    line = " ".join(words[:max_words]).rstrip(",;:.")
-    return line + ("…" if len(words) > max_words else "")
+            best, best_score = words, score
+    line = " ".join(best[:max_words]).rstrip(",;:.")
+    return line + ("…" if len(best) > max_words else "")

@@ -65,6 +65,8 @@ def parse_latency(text: str) -> Latency:
             raise _unreadable(text, part)
         name, arguments = found["name"], found["arguments"]
         if name is None:
+            if _DURATION.match(found["fixed"].strip()) is None:
+                raise _unreadable(text, part)
             fixed = _seconds(found["fixed"], text)
             terms.append(_Term("uniform", fixed, fixed))
         elif name == "per_token":
