@@ -1,0 +1,250 @@
+"""The statements that greenroom's actors write and ask with. Each is one object: grouping goes by identity.
+
+Every write here may be applied twice without harm, which is what lets a save be sent again after a crash.
+"""
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from sqlalchemy import (
+    Executable,
+    Integer,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal_column,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.sql.elements import ColumnElement
+
+from greenroom.actors.storage.binding import Parameters, Upsert, Write
+from greenroom.actors.storage.tables import attempts, items, jobs, runtimes
+
+_DAY_MS = 86_400_000
+
+_HOLD_COLUMNS = (
+    "id",
+    "runtime_id",
+    "call_id",
+    "number",
+    "held_pusd",
+    "provider",
+    "model",
+    "job_id",
+    "session_id",
+    "key_id",
+    "tag",
+    "started_at_ms",
+)
+_SETTLE_COLUMNS = (
+    "outcome",
+    "estimated",
+    "cost_pusd",
+    "input_tokens",
+    "cached_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "audio_input_tokens",
+    "audio_output_tokens",
+    "request_id",
+    "settled_at_ms",
+)
+
+HOLD = Upsert(attempts, key=("id",), columns=_HOLD_COLUMNS)
+"""A hold. Parameters: id, runtime_id, call_id, number, held_pusd, provider, model, job_id, session_id, key_id, tag,
+started_at_ms. A row that is there already, held or settled, stays as it is."""
+
+SETTLE = Upsert(
+    attempts,
+    key=("id",),
+    columns=(*_HOLD_COLUMNS, *_SETTLE_COLUMNS),
+    literals={"state": "'settled'"},
+    update=("state", *_SETTLE_COLUMNS),
+    only_if="attempts.state = 'held'",
+)
+"""A settlement. Parameters: those of `HOLD`, and outcome, estimated, cost_pusd, the eight token counts, request_id,
+settled_at_ms. It carries the whole row, so it needs no hold to be there; a settled row stays as it is."""
+
+INSERT_ITEM = Upsert(items, key=("job_id", "position"), columns=tuple(items.c.keys()))
+"""A finished line of a job. Parameters: every column of `items`. A line that is there already stays as it is; another
+line with the same `seq` is an error, never a silent loss."""
+
+INSERT_JOB = Upsert(jobs, key=("id",), columns=tuple(jobs.c.keys()))
+"""A new job. Parameters: every column of `jobs`. A job that is there already stays as it is; another job with the same
+`out` is an error."""
+
+UPDATE_JOB = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("job_id"))
+    .values(state=bindparam("state"), rewrite=bindparam("rewrite"), updated_at_ms=bindparam("updated_at_ms"))
+)
+"""Where a job stands. Parameters: job_id, state, rewrite, updated_at_ms."""
+
+START_RUNTIME = (
+    insert(runtimes)
+    .values({name: bindparam(name) for name in ("uuid", "started_at_ms", "host", "version", "pid")})
+    .returning(runtimes.c.id)
+)
+END_RUNTIME = (
+    update(runtimes)
+    .where(runtimes.c.id == bindparam("runtime_id"))
+    .values(ended_at_ms=bindparam("ended_at_ms"))
+)
+
+_ORPHANED = and_(attempts.c.state == literal_column("'held'"), attempts.c.runtime_id != bindparam("me"))
+_ORPHANS = select(func.count(), func.coalesce(func.sum(attempts.c.held_pusd), 0)).where(_ORPHANED)
+_ORPHANED_BY = select(attempts.c.runtime_id).where(_ORPHANED).distinct().order_by(attempts.c.runtime_id)
+_CHARGED: dict[str, object] = {
+    "state": literal_column("'settled'"),
+    "estimated": true(),
+    "cost_pusd": attempts.c.held_pusd,
+    "outcome": literal_column("'interrupted'"),
+    "settled_at_ms": bindparam("now_ms"),
+}
+_RECLAIM = update(attempts).where(_ORPHANED).values(_CHARGED)
+_RECLAIM_FROM = (
+    update(attempts)
+    .where(
+        attempts.c.state == literal_column("'held'"), attempts.c.runtime_id == bindparam("dead_runtime_id")
+    )
+    .values(_CHARGED)
+)
+
+
+def orphans(runtime_id: int) -> tuple[Executable, Parameters]:
+    """Ask for the number and the sum (pico-dollars) of the holds that other runtimes left open: one row of two."""
+    return _ORPHANS, {"me": runtime_id}
+
+
+def orphaned_by(runtime_id: int) -> tuple[Executable, Parameters]:
+    """Ask which other runtimes left holds open: one row per runtime."""
+    return _ORPHANED_BY, {"me": runtime_id}
+
+
+def reclaim(runtime_id: int, now_ms: int, dead: Iterable[int] | None = None) -> Write:
+    """Charge holds of dead runtimes in full: settled, estimated, outcome 'interrupted'.
+
+    Args:
+        runtime_id: who asks, and whose own holds are left alone.
+        now_ms: when, in unix milliseconds.
+        dead: which runtimes are dead. None: all others, which is true where one runtime owns the database (SQLite).
+    """
+    if dead is None:
+        return Write(_RECLAIM, ({"me": runtime_id, "now_ms": now_ms},))
+    gone = sorted(set(dead) - {runtime_id})
+    return Write(_RECLAIM_FROM, tuple({"dead_runtime_id": one, "now_ms": now_ms} for one in gone))
+
+
+Dimension = Literal["provider", "model", "job", "session", "key", "tag", "day"]
+"""What spend may be grouped by. A day is UTC, as the number of days since 1970-01-01."""
+
+_DIMENSIONS: dict[Dimension, ColumnElement[object]] = {
+    "provider": attempts.c.provider,
+    "model": attempts.c.model,
+    "job": attempts.c.job_id,
+    "session": attempts.c.session_id,
+    "key": attempts.c.key_id,
+    "tag": attempts.c.tag,
+    "day": attempts.c.started_at_ms // literal_column(str(_DAY_MS), Integer),
+}
+
+
+class SpendRow(NamedTuple):
+    """The columns of `spend` after those of its dimensions."""
+
+    attempts: int
+    calls: int
+    open_holds: int
+    held_pusd: int
+    cost_pusd: int
+    estimated_pusd: int
+    input_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    audio_tokens: int
+
+
+def spend(
+    *by: Dimension,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    job_id: str | None = None,
+) -> Executable:
+    """Roll up the ledger: one row per combination of `by`, in their order, each followed by a `SpendRow`'s columns.
+
+    Args:
+        by: the dimensions, none for one row in all.
+        since_ms: attempts started then or later, unix milliseconds.
+        until_ms: attempts started before.
+        job_id: attempts of this job only.
+    """
+    held = attempts.c.state == literal_column("'held'")
+    columns = attempts.c
+    sums = (
+        func.count(),
+        func.count(columns.call_id.distinct()),
+        func.count(case((held, 1))),
+        _total(case((held, columns.held_pusd))),
+        _total(columns.cost_pusd),
+        _total(case((columns.estimated, columns.cost_pusd))),
+        _total(columns.input_tokens),
+        _total(columns.cached_tokens),
+        _total(columns.cache_write_5m_tokens + columns.cache_write_1h_tokens),
+        _total(columns.output_tokens),
+        _total(columns.reasoning_tokens),
+        _total(columns.audio_input_tokens + columns.audio_output_tokens),
+    )
+    groups = [_DIMENSIONS[name] for name in by]
+    found = select(*groups, *sums).group_by(*groups).order_by(*groups)
+    if since_ms is not None:
+        found = found.where(columns.started_at_ms >= since_ms)
+    if until_ms is not None:
+        found = found.where(columns.started_at_ms < until_ms)
+    if job_id is not None:
+        found = found.where(columns.job_id == job_id)
+    return found
+
+
+def _total(values: ColumnElement[int]) -> ColumnElement[int]:
+    return func.coalesce(func.sum(values), 0)
+
+
+PAGE = 1000
+"""Rows of one page of the queries below; ask again after the last key until a page is short."""
+
+GET_JOB = select(jobs).where(jobs.c.id == bindparam("job_id"))
+"""A job by its id. Columns: those of `jobs`, in order."""
+
+FINISHED_ITEMS = (
+    select(items.c.position, items.c.seq, items.c.custom_id, items.c.digest, items.c.ok, items.c.error_class)
+    .where(items.c.job_id == bindparam("job_id"), items.c.position > bindparam("after_position"))
+    .order_by(items.c.position)
+    .limit(PAGE)
+)
+"""The finished lines of a job by position (begin after -1): position, seq, custom_id, digest, ok, error_class."""
+
+ITEM_RESULTS = (
+    select(items.c.seq, items.c.result)
+    .where(items.c.job_id == bindparam("job_id"), items.c.seq > bindparam("after_seq"))
+    .order_by(items.c.seq)
+    .limit(PAGE)
+)
+"""The output lines of a job in the order of completion (begin after -1): seq, result."""
+
+JOB_TOTALS = select(
+    func.count(),
+    func.count(case((items.c.ok, 1))),
+    func.coalesce(func.max(items.c.seq), -1),
+    _total(items.c.cost_pusd),
+    _total(items.c.input_tokens),
+    _total(items.c.output_tokens),
+).where(items.c.job_id == bindparam("job_id"))
+"""Where a job stands: finished lines, those that are ok, highest seq (-1: none), cost_pusd, input and output tokens."""
