@@ -7,14 +7,13 @@ What is not understood and could make an answer invalid is refused by name rathe
 Source: JSON Schema 2020-12, and the subset of OpenAI's guide to structured outputs.
 """
 
-import math
 import re
 from collections.abc import Sequence
-from fractions import Fraction
 
 from greenroom.runtime.simulator.engine.dice import Dice
 from greenroom.runtime.simulator.engine.question import CannotAnswer, Json, Schema
 from greenroom.runtime.simulator.engine.reading import Reading, pick_label, summarise
+from greenroom.runtime.simulator.engine.scalars import Unsatisfiable, bound, number, string, whole_number
 from greenroom.runtime.simulator.engine.writing import paragraph, phrase
 
 MAX_VALUES = 4_000
@@ -30,23 +29,6 @@ _UNSUPPORTED = (
     "dependentRequired",
     "$dynamicRef",
 )
-_FORMATS = {
-    "date-time": "2026-03-14T09:26:53Z",
-    "date": "2026-03-14",
-    "time": "09:26:53Z",
-    "duration": "P3D",
-    "email": "someone@example.com",
-    "hostname": "example.com",
-    "uri": "https://example.com/a",
-    "ipv4": "192.0.2.7",
-    "ipv6": "2001:db8::7",
-    "uuid": "5f0c6a52-8d2e-4c3b-9a41-2b7d9c1e0f36",
-}
-_PATTERN_TRIES = (
-    "A", "a", "7", "A1", "42", "abc", "ABC", "Abc", "123", "2026", "12345", "abc-123", "AB-1234", "ABC-123", "abc_def",
-    "2026-03-14", "09:26", "+15550100", "555-0100", "#a1b2c3", "v1.2.3", "1.2.3", "10.50", "en-GB", "EUR",
-    "someone@example.com", "https://example.com/a", *_FORMATS.values(),
-)  # fmt: skip
 _LABEL_NAMES = frozenset({"label", "category", "class", "type", "topic", "intent", "tag", "sentiment"})
 _SUMMARY_NAMES = ("summary", "title", "subject", "headline", "gist")
 _PROSE_NAMES = (
@@ -93,9 +75,18 @@ class _Inventor:
         self._dice = dice
         self._param = param
         self._values = 0
+        # References whose target is being written: to follow one of them again is to recurse.
+        self._open: list[str] = []
 
     def value(self, schema: Json, name: str, depth: int) -> Json:
         """A value for one place of the document; `name` is the property it fills."""
+        already_open = len(self._open)
+        try:
+            return self._value(schema, name, depth)
+        finally:
+            del self._open[already_open:]
+
+    def _value(self, schema: Json, name: str, depth: int) -> Json:
         self._values += 1
         if self._values > MAX_VALUES or depth > MAX_DEPTH:
             raise self._refused(
@@ -124,12 +115,17 @@ class _Inventor:
                 return self._scalar(kind, schema, name)
 
     def _scalar(self, kind: str, schema: Schema, name: str) -> int | float | str:
-        if kind == "integer":
-            return self._integer(schema, name)
-        if kind == "number":
-            return self._number(schema, name)
-        if kind == "string":
-            return self._string(schema, name)
+        try:
+            if kind == "integer":
+                graded = "priorit" in name or "rating" in name
+                return whole_number(schema, self._dice, usual=(1, 5) if graded else (0, 100))
+            if kind == "number":
+                share = "confidence" in name or "score" in name or "prob" in name
+                return number(schema, self._dice, usual=(0.5, 1.0) if share else (0.0, 100.0))
+            if kind == "string":
+                return string(schema, lambda: self._words(name))
+        except Unsatisfiable as error:
+            raise self._refused(str(error), name) from None
         raise self._refused(f"there is no type {kind!r}", name)
 
     def _flattened(self, schema: Schema, name: str, depth: int) -> Schema:
@@ -139,9 +135,9 @@ class _Inventor:
                 if keyword in schema:
                     raise self._refused(f"the simulator does not know the keyword {keyword!r}", name)
             if isinstance(pointer := schema.get("$ref"), str):
-                schema = _merged(
-                    {k: v for k, v in schema.items() if k != "$ref"}, self._resolved(pointer, name)
-                )
+                self._open.append(pointer)
+                beside = {key: value for key, value in schema.items() if key != "$ref"}
+                schema = _merged(beside, self._resolved(pointer, name))
             elif isinstance(every := schema.get("allOf"), list):
                 schema = {key: value for key, value in schema.items() if key != "allOf"}
                 for part in every:
@@ -171,12 +167,15 @@ class _Inventor:
         )
         if not options:
             raise self._refused("anyOf and oneOf want a list of schemas", name)
-        plain = [branch for branch in options if "$ref" not in branch]
         full = [branch for branch in options if branch.get("type") != "null"]
-        if depth >= LEAN_DEPTH:
-            empty = [branch for branch in options if branch.get("type") == "null"]
-            return (empty or plain or options)[0]
-        return self._dice.pick(full or options)
+        new = [branch for branch in full if not self._recurses(branch)]
+        if new and depth < LEAN_DEPTH:
+            return self._dice.pick(new)
+        empty = [branch for branch in options if branch.get("type") == "null"]
+        return (empty or [branch for branch in new if "$ref" not in branch] or new or options)[0]
+
+    def _recurses(self, schema: Json) -> bool:
+        return isinstance(schema, dict) and schema.get("$ref") in self._open
 
     def _type_of(self, schema: Schema) -> str:
         kind = schema.get("type")
@@ -209,11 +208,12 @@ class _Inventor:
         fields = properties if isinstance(properties, dict) else {}
         wanted = schema.get("required")
         required = [key for key in wanted if isinstance(key, str)] if isinstance(wanted, list) else []
-        keys = list(fields) if depth < LEAN_DEPTH else [key for key in fields if key in required]
+        lean = depth >= LEAN_DEPTH
+        keys = [key for key in fields if key in required or not (lean or self._recurses(fields[key]))]
         out: Schema = {key: self.value(fields[key], key, depth + 1) for key in keys}
         others = schema.get("additionalProperties", True)
         missing = [key for key in required if key not in out]
-        least = _bound(schema, "minProperties", 0)
+        least = bound(schema, "minProperties", 0)
         missing += [f"field_{number}" for number in range(1, least - len(out) - len(missing) + 1)]
         for key in missing:
             if others is False:
@@ -224,16 +224,14 @@ class _Inventor:
     def _array(self, schema: Schema, name: str, depth: int) -> list[Json]:
         fixed = schema.get("prefixItems")
         prefix = fixed if isinstance(fixed, list) else []
-        least = _bound(schema, "minItems", 0)
-        most = _bound(schema, "maxItems", max(least, 3))
+        least = bound(schema, "minItems", 0)
+        most = bound(schema, "maxItems", max(least, 3))
         if most < least:
             raise self._refused(f"minItems {least} is above maxItems {most}", name)
         items = schema.get("items", True)
-        count = (
-            least
-            if depth >= LEAN_DEPTH
-            else self._dice.between(max(least, min(1, most)), min(most, least + 3))
-        )
+        count = least
+        if depth < LEAN_DEPTH and not self._recurses(items):
+            count = self._dice.between(max(least, min(1, most)), min(most, least + 3))
         if items is False:
             count = min(max(count, least), len(prefix))
         out: list[Json] = []
@@ -259,64 +257,6 @@ class _Inventor:
                 return value
         return _NONE_LEFT
 
-    def _integer(self, schema: Schema, name: str) -> int:
-        low, high = self._range(
-            schema, name, default=(1, 5) if "priorit" in name or "rating" in name else (0, 100)
-        )
-        step = _fraction(schema.get("multipleOf")) or Fraction(1)
-        step = step if step.denominator == 1 else Fraction(step.numerator)
-        first, last = math.ceil(low / step), math.floor(high / step)
-        if "exclusiveMinimum" in schema and first * step == _fraction(schema["exclusiveMinimum"]):
-            first += 1
-        if "exclusiveMaximum" in schema and last * step == _fraction(schema["exclusiveMaximum"]):
-            last -= 1
-        if last < first:
-            raise self._refused("no whole number lies within its bounds", name)
-        return int(self._dice.between(first, last) * step)
-
-    def _number(self, schema: Schema, name: str) -> float:
-        if schema.get("multipleOf") is not None:
-            step = _fraction(schema["multipleOf"]) or Fraction(1)
-            scaled = {
-                key: float(limit / step)
-                for key in _LIMITS
-                if (limit := _fraction(schema.get(key))) is not None
-            }
-            return float(self._integer({**scaled}, name) * step)
-        share = "confidence" in name or "score" in name or "prob" in name
-        low, high = self._range(schema, name, default=(Fraction(1, 2), 1) if share else (0, 100))
-        if low == high:
-            return float(low)
-        # Strictly between the bounds, so that the exclusive forms hold as well.
-        return float(low + (high - low) * Fraction(1 + self._dice.below(98), 100))
-
-    def _range(
-        self, schema: Schema, name: str, *, default: tuple[Fraction | int, Fraction | int]
-    ) -> tuple[Fraction, Fraction]:
-        lows = [_fraction(schema.get("minimum")), _fraction(schema.get("exclusiveMinimum"))]
-        highs = [_fraction(schema.get("maximum")), _fraction(schema.get("exclusiveMaximum"))]
-        low = max((limit for limit in lows if limit is not None), default=None)
-        high = min((limit for limit in highs if limit is not None), default=None)
-        width = Fraction(default[1]) - Fraction(default[0])
-        if low is None:
-            low = Fraction(default[0]) if high is None or high > default[0] else high - width
-        if high is None:
-            high = Fraction(default[1]) if low < default[1] else low + width
-        if low > high or (low == high and ("exclusiveMinimum" in schema or "exclusiveMaximum" in schema)):
-            raise self._refused(f"nothing lies between {float(low):g} and {float(high):g}", name)
-        return low, high
-
-    def _string(self, schema: Schema, name: str) -> str:
-        least, most = _bound(schema, "minLength", 0), _bound(schema, "maxLength", 10_000)
-        if most < least:
-            raise self._refused(f"minLength {least} is above maxLength {most}", name)
-        if isinstance(pattern := schema.get("pattern"), str):
-            return self._matching(pattern, least, most, name)
-        text = _FORMATS.get(str(schema.get("format"))) or self._words(name)
-        while len(text) < least:
-            text = f"{text} {text}" if text else "word"
-        return text[:most]
-
     def _words(self, name: str) -> str:
         lowered = name.lower()
         reading = self._reading
@@ -330,16 +270,6 @@ class _Inventor:
             return "en"
         return phrase(reading.subject, self._dice)
 
-    def _matching(self, pattern: str, least: int, most: int, name: str) -> str:
-        try:
-            wanted = re.compile(pattern)
-        except re.error as error:
-            raise self._refused(f"the pattern {pattern!r} is no regular expression: {error}", name) from None
-        for text in _PATTERN_TRIES:
-            if least <= len(text) <= most and wanted.search(text):
-                return text
-        raise self._refused(f"the simulator knows no string for the pattern {pattern!r}", name)
-
     def _refused(self, why: str, name: str) -> CannotAnswer:
         place = f" at property {name!r}" if name else ""
         return CannotAnswer(
@@ -347,7 +277,6 @@ class _Inventor:
         )
 
 
-_LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 # A value that no JSON document can hold by identity: "there is no further different item".
 _NONE_LEFT: Json = {"": "none left"}
 
@@ -362,17 +291,3 @@ def _merged(first: Schema, second: Schema) -> Schema:
     if isinstance(needed, list) and isinstance(also, list):
         out["required"] = [*needed, *(key for key in also if key not in needed)]
     return out
-
-
-def _bound(schema: Schema, keyword: str, default: int) -> int:
-    value = schema.get(keyword)
-    return (
-        int(value)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-        else default
-    )
-
-
-def _fraction(value: Json) -> Fraction | None:
-    """The number exactly as it was written: 0.1 is one tenth, not the nearest double."""
-    return Fraction(repr(value)) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -136,7 +136,7 @@ def _listed(passage: str) -> list[str]:
     passage = _BRACKETED.sub("", passage)
     if "," in passage or "|" in passage:
         parts = re.split(r"[,|]", passage)
-        parts[-1:] = re.split(r"\bor\b", parts[-1])
+        parts[-1:] = re.split(r"\bor\b" if re.search(r"\bor\b", parts[-1]) else r"\band\b", parts[-1])
     else:
         parts = re.split(r"\bor\b|\band\b|/", passage)
     labels: list[str] = []
