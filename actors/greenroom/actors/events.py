@@ -101,12 +101,14 @@ class ProviderFailed(Exception):
     """A provider call failed for good, or one attempt of it did.
 
     The provider or the way to it is to blame unless `error.kind` is one of the caller's own mistakes
-    (`invalid_request`, `context_length`, `unsupported_capability`, `authentication`...). Never holds a key.
+    (`invalid_request`, `context_length`, `unsupported_capability`, `authentication`...). `cost_pusd` is what all
+    attempts were charged, in pico-dollars. Never holds a key.
     """
 
-    def __init__(self, error: ProviderError) -> None:
+    def __init__(self, error: ProviderError, *, cost_pusd: int = 0) -> None:
         super().__init__(error)
         self.error = error
+        self.cost_pusd = cost_pusd
 
     def __str__(self) -> str:
         error = self.error

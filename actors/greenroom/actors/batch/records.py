@@ -1,0 +1,312 @@
+"""Jobs as the database knows them: opening one, finding the one that the same command began, and its rows.
+
+A job is known by its output (the absolute path; a job without output is always new). The same command goes on with
+it; another model, prompt bound or system text is another job and is refused, as is an input whose answered lines have
+changed. Nothing stored is ever lost to a refusal.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Literal, cast
+
+import anyio.to_thread
+import msgspec
+from msgspec import Struct
+from sqlalchemy import bindparam, case, delete, false, func, select, update
+
+from greenroom.actors.batch.lines import Defaults, digest, raw_lines
+from greenroom.actors.batch.scan import Scan
+from greenroom.actors.kernel import ActorRef
+from greenroom.actors.storage import FINISHED_ITEMS, INSERT_JOB, ITEM_RESULTS, PAGE, Commit, Query, Write
+from greenroom.actors.storage.tables import items, jobs
+
+_JOB_BY_OUT = select(
+    jobs.c.id, jobs.c.state, jobs.c.source, jobs.c.digest, jobs.c.settings, jobs.c.rewrite
+).where(jobs.c.out == bindparam("out"))
+_UPDATE_INPUT = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("job_id"))
+    .values(digest=bindparam("digest"), lines=bindparam("lines"), updated_at_ms=bindparam("updated_at_ms"))
+)
+_UPDATE_STATE = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("job_id"))
+    .values(state=bindparam("state"), updated_at_ms=bindparam("updated_at_ms"))
+)
+_REWRITTEN = update(jobs).where(jobs.c.id == bindparam("job_id")).values(rewrite=false())
+_FORGET_FAILED = delete(items).where(items.c.job_id == bindparam("job_id"), items.c.ok == false())
+_MARK_REWRITE = update(jobs).where(jobs.c.id == bindparam("job_id")).values(rewrite=True, state="running")
+_ERROR_CLASSES = (
+    select(items.c.error_class, func.count())
+    .where(items.c.job_id == bindparam("job_id"), items.c.ok == false())
+    .group_by(items.c.error_class)
+)
+_COUNTS = select(func.count(), func.count(case((items.c.ok, 1)))).where(items.c.job_id == bindparam("job_id"))
+_first = (
+    select(items.c.result)
+    .where(items.c.job_id == bindparam("job_id"))
+    .order_by(items.c.seq)
+    .limit(bindparam("count"))
+    .subquery()
+)
+_PREFIX_BYTES = select(func.coalesce(func.sum(func.length(_first.c.result) + 1), 0))
+_NTH_RESULT = (
+    select(items.c.seq, items.c.result)
+    .where(items.c.job_id == bindparam("job_id"))
+    .order_by(items.c.seq)
+    .offset(bindparam("offset"))
+    .limit(1)
+)
+
+JobState = Literal["running", "done", "halted"]
+
+
+class JobRefused(Exception):
+    """The job cannot be opened as asked; the message says what stands in the way and how to mend it."""
+
+
+class OtherJob(JobRefused):
+    """The output belongs to a job with another model, other settings or another input."""
+
+
+class ChangedInput(JobRefused):
+    """A line whose answer is stored has changed since."""
+
+
+class JobRequest(Struct, frozen=True, kw_only=True):
+    """What a caller asks for.
+
+    `path` is the file to read; `source` is what to call it (for standard input the two differ). `out` None: no file,
+    the rows are the output. `concurrency` is how many lines may be in flight.
+    """
+
+    path: Path
+    source: str
+    out: Path | None
+    defaults: Defaults
+    limit: int | None = None
+    concurrency: int = 64
+    retry_failed: bool = False
+
+
+class OpenJob(Struct, frozen=True, kw_only=True):
+    """An opened job: what to do, and where it stood when it was opened."""
+
+    id: str
+    request: JobRequest
+    scan: Scan
+    resumed: bool = False
+    finished: int = 0
+    failed: int = 0
+    retried: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Every line has its result already."""
+        return self.finished >= self.scan.lines
+
+
+class _Identity(Struct, frozen=True):
+    model: str | None
+    max_tokens: int | None
+    system: str | None
+
+
+async def open_job(store: ActorRef, request: JobRequest, scan: Scan, new_id: str, now_ms: int) -> OpenJob:
+    """Open the job that `request` describes: the one begun with the same output, or a new one.
+
+    Raises:
+        OtherJob: the output file belongs to another job, or to nobody this database knows.
+        ChangedInput: naming the first line that was answered and has changed.
+        StorageFailed: the database cannot be read or written.
+    """
+    identity = msgspec.json.encode(_identity(request.defaults)).decode()
+    rows = await store.call(Query(_JOB_BY_OUT, {"out": str(request.out)})) if request.out else []
+    if not rows:
+        _refuse_foreign_file(request.out)
+        await _insert(store, request, scan, new_id=new_id, identity=identity, now_ms=now_ms)
+        return OpenJob(id=new_id, request=request, scan=scan)
+    job_id, _, source, known_digest, settings, _ = cast("tuple[str, str, str, str, str, bool]", rows[0])
+    _refuse_other(request, source, settings)
+    if known_digest != scan.digest:
+        await _refuse_changed(store, job_id, request)
+        values = {"job_id": job_id, "digest": scan.digest, "lines": scan.lines, "updated_at_ms": now_ms}
+        await store.call(Commit((Write(_UPDATE_INPUT, (values,)),)))
+    finished, ok = cast("tuple[int, int]", (await store.call(Query(_COUNTS, {"job_id": job_id})))[0])
+    failed = finished - ok
+    retried = failed if request.retry_failed else 0
+    if retried:
+        await store.call(
+            Commit(
+                (Write(_FORGET_FAILED, ({"job_id": job_id},)), Write(_MARK_REWRITE, ({"job_id": job_id},))),
+                ordered=True,
+            )
+        )
+    return OpenJob(
+        id=job_id,
+        request=request,
+        scan=scan,
+        resumed=True,
+        finished=finished - retried,
+        failed=failed - retried,
+        retried=retried,
+    )
+
+
+async def _insert(
+    store: ActorRef, request: JobRequest, scan: Scan, *, new_id: str, identity: str, now_ms: int
+) -> None:
+    models = sorted(scan.models, key=lambda name: -scan.models[name].lines)
+    row = {
+        "id": new_id,
+        "created_at_ms": now_ms,
+        "updated_at_ms": now_ms,
+        "state": "running",
+        "model": ", ".join(models[:3]) or "none",
+        "source": request.source,
+        "out": str(request.out) if request.out else None,
+        "digest": scan.digest,
+        "lines": scan.lines,
+        "settings": identity,
+        "rewrite": False,
+    }
+    await store.call(Commit((Write(INSERT_JOB, (row,)),)))
+
+
+def _identity(defaults: Defaults) -> _Identity:
+    return _Identity(defaults.model or defaults.fallback_model, defaults.max_tokens, defaults.system)
+
+
+def _refuse_foreign_file(out: Path | None) -> None:
+    if out is not None and out.exists() and out.stat().st_size:
+        raise OtherJob(
+            f"{out} holds something that no job of this database wrote; "
+            f"move it away, or give another file with --out"
+        )
+
+
+def _refuse_other(request: JobRequest, source: str, settings: str) -> None:
+    was, wanted = msgspec.json.decode(settings, type=_Identity), _identity(request.defaults)
+    differing = [
+        f"{name} was {before!r}, now {now!r}"
+        for name, before, now in (
+            ("input", source, request.source),
+            ("model", was.model, wanted.model),
+            ("max tokens", was.max_tokens, wanted.max_tokens),
+            ("system text", was.system, wanted.system),
+        )
+        if before != now
+    ]
+    if differing:
+        raise OtherJob(
+            f"{request.out} belongs to another job ({'; '.join(differing)}); "
+            f"give the same options to go on with it, or another file with --out"
+        )
+
+
+async def _refuse_changed(store: ActorRef, job_id: str, request: JobRequest) -> None:
+    known = {position: line_digest async for position, _, line_digest in _finished(store, job_id)}
+    changed = await anyio.to_thread.run_sync(partial(_first_changed, request.path, known))
+    if changed is not None:
+        raise ChangedInput(
+            f"{request.source}, line {changed} has changed since it was answered: put it back, "
+            f"or give another output with --out to ask all lines afresh"
+        )
+
+
+def _first_changed(path: Path, known: dict[int, bytes]) -> int | None:
+    left = dict(known)
+    with path.open("rb") as file:
+        for position, raw in enumerate(raw_lines(file)):
+            before = left.pop(position, None)
+            if before is not None and before != digest(raw):
+                return position + 1
+            if not left:
+                return None
+    return min(left) + 1 if left else None
+
+
+async def _finished(store: ActorRef, job_id: str) -> AsyncIterator[tuple[int, bool, bytes]]:
+    after = -1
+    while True:
+        page = await store.call(
+            Query(FINISHED_ITEMS, {"job_id": job_id, "after_position": after}), timeout=60.0
+        )
+        for row in page:
+            position, _, _, line_digest, ok, _ = cast("tuple[int, int, str, bytes, bool, str | None]", row)
+            yield position, bool(ok), line_digest
+            after = position
+        if len(page) < PAGE:
+            return
+
+
+async def finished_positions(store: ActorRef, job_id: str, span: int) -> bytearray:
+    """One byte a line of the input, set where the line has its result."""
+    done = bytearray(span)
+    async for position, _, _ in _finished(store, job_id):
+        if position < span:
+            done[position] = 1
+    return done
+
+
+async def results_after(store: ActorRef, job_id: str, skip: int) -> AsyncIterator[list[bytes]]:
+    """The output lines of a job in order of completion, in pages, without the first `skip`."""
+    after = -1
+    if skip:
+        rows = await store.call(Query(_NTH_RESULT, {"job_id": job_id, "offset": skip - 1}), timeout=60.0)
+        after = cast("int", rows[0][0])
+    while True:
+        page = await store.call(Query(ITEM_RESULTS, {"job_id": job_id, "after_seq": after}), timeout=60.0)
+        if page:
+            yield [cast("bytes", row[1]) for row in page]
+            after = cast("int", page[-1][0])
+        if len(page) < PAGE:
+            return
+
+
+async def nth_result(store: ActorRef, job_id: str, number: int) -> bytes | None:
+    """The output line of the `number`-th finished item (from 1), or None where there are fewer."""
+    rows = await store.call(Query(_NTH_RESULT, {"job_id": job_id, "offset": number - 1}), timeout=60.0)
+    return cast("bytes", rows[0][1]) if rows else None
+
+
+async def prefix_bytes(store: ActorRef, job_id: str, lines: int) -> int:
+    """How many bytes the first so many output lines take, newlines included."""
+    rows = await store.call(Query(_PREFIX_BYTES, {"job_id": job_id, "count": lines}), timeout=60.0)
+    return cast("int", rows[0][0])
+
+
+async def must_rewrite(store: ActorRef, job_id: str) -> bool:
+    """Whether rows were taken back (`--retry-failed`) since the output file was written."""
+    rows = await store.call(
+        Query(select(jobs.c.rewrite).where(jobs.c.id == bindparam("job_id")), {"job_id": job_id})
+    )
+    return bool(rows and rows[0][0])
+
+
+async def error_classes(store: ActorRef, job_id: str) -> dict[str, int]:
+    """Failed items by error class."""
+    rows = await store.call(Query(_ERROR_CLASSES, {"job_id": job_id}))
+    return {str(kind): cast("int", count) for kind, count in rows}
+
+
+def rewritten(job_id: str) -> Write:
+    """Note that the output file holds what the rows hold."""
+    return Write(_REWRITTEN, ({"job_id": job_id},))
+
+
+def state_change(job_id: str, state: JobState, now_ms: int) -> Write:
+    """Note where the job stands."""
+    return Write(_UPDATE_STATE, ({"job_id": job_id, "state": state, "updated_at_ms": now_ms},))
+
+
+def default_out(source: Path) -> Path:
+    """Where results go unless told: beside the input, `tickets.jsonl` -> `tickets.results.jsonl`."""
+    return source.with_name(f"{source.stem}.results.jsonl")
+
+
+def absolute(path: Path) -> Path:
+    """The path by which a job is known, whatever the working directory."""
+    return Path(os.path.realpath(path))

@@ -1,0 +1,59 @@
+"""Bringing an output file level with the rows: after a crash, a power cut, a retry, or somebody's `rm`."""
+
+from functools import partial
+
+import anyio.to_thread
+
+from greenroom.actors.batch.records import (
+    must_rewrite,
+    nth_result,
+    prefix_bytes,
+    results_after,
+    rewritten,
+)
+from greenroom.actors.batch.results import OutputTaken, ResultFile
+from greenroom.actors.kernel import ActorRef
+from greenroom.actors.storage import Commit
+
+
+async def restore_output(store: ActorRef, job_id: str, output: ResultFile) -> None:
+    """Open the output of a job for appending, holding every row's line once, in order of completion.
+
+    Raises:
+        OutputTaken: the file is not a beginning of the job's lines. It is left as it is.
+        OSError: it cannot be read or written.
+    """
+    if await must_rewrite(store, job_id):
+        await _rewrite(store, job_id, output)
+        await store.call(Commit((rewritten(job_id),)))
+        return
+    lines, size = await anyio.to_thread.run_sync(output.whole_lines)
+    if lines:
+        await _refuse_strange(store, job_id, output, lines, size)
+    await anyio.to_thread.run_sync(output.open)
+    await _append_rows(store, job_id, output, lines)
+
+
+async def _refuse_strange(store: ActorRef, job_id: str, output: ResultFile, lines: int, size: int) -> None:
+    expected = await nth_result(store, job_id, lines)
+    same_size = await prefix_bytes(store, job_id, lines) == size
+    if (
+        expected is None
+        or not same_size
+        or await anyio.to_thread.run_sync(output.last_line, size) != expected
+    ):
+        raise OutputTaken(
+            f"{output.path} is not what the job wrote (edited, or another program's): move it away and run again, "
+            f"and it is written anew from the database"
+        )
+
+
+async def _rewrite(store: ActorRef, job_id: str, output: ResultFile) -> None:
+    fresh = await anyio.to_thread.run_sync(output.replacement)
+    await _append_rows(store, job_id, fresh, 0)
+    await anyio.to_thread.run_sync(output.take, fresh)
+
+
+async def _append_rows(store: ActorRef, job_id: str, output: ResultFile, skip: int) -> None:
+    async for page in results_after(store, job_id, skip):
+        await anyio.to_thread.run_sync(partial(output.append, page))

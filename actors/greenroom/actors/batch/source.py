@@ -1,0 +1,68 @@
+"""The input of a running job: lines that are still to be asked, read ahead in a thread, in order."""
+
+from collections import deque
+from collections.abc import Collection, Iterator
+from itertools import islice
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from greenroom.actors.batch.lines import raw_lines
+
+_AHEAD_LINES = 1024
+_AHEAD_BYTES = 1 << 20
+
+
+class LineSource:
+    """A lazy iterator that many pullers share: memory is a read-ahead, whatever the size of the input.
+
+    Args:
+        path: the input.
+        span: how many physical lines of it belong to the job.
+        done: one byte a line; lines whose byte is set are passed over.
+        skip: numbers (from 1) of lines to pass over.
+    """
+
+    def __init__(self, path: Path, span: int, done: bytearray, skip: Collection[int]) -> None:
+        self._path = path
+        self._done = done
+        self._skip = skip
+        self._span = span
+        self._lines = self._read()
+        self._ahead: deque[tuple[int, bytes]] = deque()
+        self._ended = False
+        self._filling = anyio.Lock()
+        self.taken = 0
+
+    async def next(self) -> tuple[int, bytes] | None:
+        """The position (from 0) and the bytes of the next line to ask; None when there is none left.
+
+        Cancelling loses no line that was not returned.
+        """
+        while not self._ahead:
+            if self._ended:
+                return None
+            async with self._filling:
+                if not self._ahead and not self._ended:
+                    ahead = await anyio.to_thread.run_sync(self._fill)
+                    self._ended = not ahead
+                    self._ahead.extend(ahead)
+        self.taken += 1
+        return self._ahead.popleft()
+
+    def _fill(self) -> list[tuple[int, bytes]]:
+        ahead: list[tuple[int, bytes]] = []
+        size = 0
+        for position, raw in self._lines:
+            ahead.append((position, raw))
+            size += len(raw)
+            if size >= _AHEAD_BYTES or len(ahead) >= _AHEAD_LINES:
+                break
+        return ahead
+
+    def _read(self) -> Iterator[tuple[int, bytes]]:
+        with self._path.open("rb") as file:
+            for position, raw in enumerate(islice(raw_lines(file), self._span)):
+                if raw and not self._done[position] and position + 1 not in self._skip:
+                    yield position, raw

@@ -1,0 +1,136 @@
+"""Connections to one provider: leases on one `aiohttp.ClientSession`, and what came of them.
+
+The session and the leases on it are `Sockets`, owned by the tree: a pool that dies takes no stream with it, and its
+next incarnation goes on with the same connections. The limiter owns concurrency, so the connector has no limit of
+its own; no cookie jar, no total timeout and no automatic headers, each of which costs on every call.
+"""
+
+from collections import Counter
+
+import aiohttp
+from msgspec import Struct
+from yarl import URL
+
+from greenroom.actors.kernel import Actor, Call, Cast, handles
+from greenroom.actors.settings import ProviderSettings, Secret
+
+_KEEP_ALIVE_S = 60.0
+_DNS_TTL_S = 300
+_SMOOTHING = 0.1
+
+
+class Sockets:
+    """One provider's session and the leases on it. Opened and closed within one event loop.
+
+    Args:
+        settings: the provider's.
+        key: its API key, sent as a bearer token; None where it takes none.
+    """
+
+    def __init__(self, settings: ProviderSettings, key: Secret | None) -> None:
+        self._settings = settings
+        self._key = key
+        self._urls: dict[str, URL] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self.leases: set[int] = set()
+
+    def open(self) -> aiohttp.ClientSession:
+        """The session; the same one at every call until `aclose`."""
+        if self._session is None:
+            headers = {"Content-Type": "application/json", "Accept": "application/json"}
+            if self._key:
+                headers["Authorization"] = f"Bearer {self._key.reveal()}"
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=_DNS_TTL_S
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.stalls.connect_s),
+                headers=headers,
+                skip_auto_headers=("User-Agent", "Accept-Encoding"),
+                auto_decompress=False,
+            )
+        return self._session
+
+    def url(self, path: str) -> URL:
+        """The provider's URL of a path, made once."""
+        url = self._urls.get(path)
+        if url is None:
+            url = self._urls[path] = URL(self._settings.base_url.rstrip("/") + path, encoded=True)
+        return url
+
+    async def aclose(self) -> None:
+        """Close every connection; what is still in flight on them fails."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+
+class Leased(Struct, frozen=True, gc=False):
+    """The answer to `Lease`: the session to send with."""
+
+    session: aiohttp.ClientSession
+
+
+class Lease(Call[Leased], frozen=True, resend=True):
+    """Ask for a connection. The caller gives its ticket back with `Outcome`, whatever happens."""
+
+    ticket: int
+
+
+class Outcome(Cast, frozen=True):
+    """What came of a lease: `ok` or an error kind, and the seconds from request to whole answer."""
+
+    ticket: int
+    outcome: str
+    duration_s: float
+
+
+class PoolStatus(Struct, frozen=True, kw_only=True):
+    """A pool's living leases and what its calls came to since it started."""
+
+    provider: str
+    leases: int
+    outcomes: dict[str, int]
+    latency_s: float
+
+
+class GetPoolStatus(Call[PoolStatus], frozen=True):
+    """Ask for leases, outcomes and the moving average of latency."""
+
+
+class Pool(Actor):
+    """The pool of one provider.
+
+    Args:
+        provider: its name.
+        sockets: what outlives this incarnation.
+    """
+
+    def __init__(self, provider: str, sockets: Sockets) -> None:
+        self._provider = provider
+        self._sockets = sockets
+        self._outcomes: Counter[str] = Counter()
+        self._latency_s = 0.0
+
+    @handles
+    def lease(self, message: Lease) -> Leased:
+        self._sockets.leases.add(message.ticket)
+        return Leased(self._sockets.open())
+
+    @handles
+    def outcome(self, message: Outcome) -> None:
+        self._sockets.leases.discard(message.ticket)
+        self._outcomes[message.outcome] += 1
+        if message.outcome == "ok":
+            weight = _SMOOTHING if self._latency_s else 1.0
+            self._latency_s += weight * (message.duration_s - self._latency_s)
+
+    @handles
+    def status(self, message: GetPoolStatus) -> PoolStatus:
+        return PoolStatus(
+            provider=self._provider,
+            leases=len(self._sockets.leases),
+            outcomes=dict(self._outcomes),
+            latency_s=self._latency_s,
+        )

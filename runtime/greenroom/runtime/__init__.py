@@ -1,0 +1,13 @@
+"""greenroom's public face: `Runtime`, and the types it takes and gives."""
+
+from greenroom.actors.batch import JobProgress as JobProgress
+from greenroom.actors.events import ProviderError as ProviderError
+from greenroom.actors.events import ProviderFailed as ProviderFailed
+from greenroom.actors.events import ToolCall as ToolCall
+from greenroom.actors.events import Usage as Usage
+from greenroom.actors.flow import Reply as Reply
+from greenroom.actors.providers import Message as Message
+from greenroom.actors.settings import Settings as Settings
+from greenroom.runtime.config import ConfigError as ConfigError
+from greenroom.runtime.runtime import Job as Job
+from greenroom.runtime.runtime import Runtime as Runtime

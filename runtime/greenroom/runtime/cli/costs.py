@@ -1,0 +1,136 @@
+"""`greenroom costs`: what was spent, by provider, model and job."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+from msgspec import Struct
+from rich.table import Table
+
+from greenroom.actors.prices import usd
+from greenroom.actors.storage import (
+    DatabaseMissing,
+    Dimension,
+    SpendRow,
+    StorageFailed,
+    open_read_only,
+    spend,
+)
+from greenroom.runtime.cli.output import fail, money, note, print_json, tables
+from greenroom.runtime.config import ConfigError, database_url, load_settings
+
+_DEFAULT: tuple[Dimension, ...] = ("provider", "model", "job")
+
+
+class Spend(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Spend of one group. `estimated_usd` is the part of `cost_usd` that no provider stated."""
+
+    group: dict[str, str | None]
+    calls: int
+    attempts: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal
+    estimated_usd: Decimal
+    held_usd: Decimal
+
+
+def costs(
+    *,
+    by: Annotated[
+        list[Literal["provider", "model", "job", "day"]] | None,
+        typer.Option("--by", help="What to group by; repeatable. [default: provider, model, job]"),
+    ] = None,
+    job: Annotated[str | None, typer.Option(help="Only this job.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a group, on standard output.")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file. [default: greenroom.toml, if there is one]")
+    ] = None,
+) -> None:
+    r"""Show what was spent, by provider, model and job; also while a job runs.
+
+    \b
+    Examples:
+      greenroom costs
+      greenroom costs --by day --by model
+      greenroom costs --job 3f2a9c --json
+
+    Estimated: calls whose answer never came (cancelled, cut, killed) are charged at their upper bound.
+    """
+    dimensions = tuple(by) if by else _DEFAULT
+    try:
+        with open_read_only(database_url(load_settings(config))) as database:
+            rows = database.read(spend(*dimensions, job_id=job))
+    except DatabaseMissing:
+        rows = []
+    except (ConfigError, StorageFailed) as error:
+        fail(str(error))
+    groups = [_spend(dimensions, row) for row in rows]
+    if as_json:
+        for group in groups:
+            print_json(group)
+    elif groups:
+        tables.print(_table(dimensions, groups))
+    else:
+        note("nothing was spent yet")
+
+
+def _spend(dimensions: tuple[Dimension, ...], row: tuple[object, ...]) -> Spend:
+    figures = SpendRow(*cast("tuple[int, ...]", row[len(dimensions) :]))
+    return Spend(
+        group={name: _name(name, value) for name, value in zip(dimensions, row, strict=False)},
+        calls=figures.calls,
+        attempts=figures.attempts,
+        input_tokens=figures.input_tokens + figures.cached_tokens + figures.cache_write_tokens,
+        output_tokens=figures.output_tokens + figures.reasoning_tokens,
+        cost_usd=usd(figures.cost_pusd),
+        estimated_usd=usd(figures.estimated_pusd),
+        held_usd=usd(figures.held_pusd),
+    )
+
+
+def _name(dimension: Dimension, value: object) -> str | None:
+    if dimension == "day" and isinstance(value, int):
+        from datetime import UTC, datetime
+
+        return datetime.fromtimestamp(value * 86_400, UTC).date().isoformat()
+    return None if value is None else str(value)
+
+
+def _table(dimensions: tuple[Dimension, ...], groups: list[Spend]) -> Table:
+    table = Table(*dimensions)
+    for heading in ("calls", "attempts", "input tokens", "output tokens", "cost", "of it estimated"):
+        table.add_column(heading, justify="right")
+    for group in groups:
+        table.add_row(*(value or "-" for value in group.group.values()), *_cells(group))
+    if len(groups) > 1:
+        table.add_section()
+        table.add_row("all", *[""] * (len(dimensions) - 1), *_cells(_total(groups)))
+    return table
+
+
+def _cells(group: Spend) -> tuple[str, ...]:
+    return (
+        f"{group.calls:,}",
+        f"{group.attempts:,}",
+        f"{group.input_tokens:,}",
+        f"{group.output_tokens:,}",
+        money(group.cost_usd),
+        money(group.estimated_usd),
+    )
+
+
+def _total(groups: list[Spend]) -> Spend:
+    return Spend(
+        group={},
+        calls=sum(g.calls for g in groups),
+        attempts=sum(g.attempts for g in groups),
+        input_tokens=sum(g.input_tokens for g in groups),
+        output_tokens=sum(g.output_tokens for g in groups),
+        cost_usd=sum((g.cost_usd for g in groups), Decimal(0)),
+        estimated_usd=sum((g.estimated_usd for g in groups), Decimal(0)),
+        held_usd=sum((g.held_usd for g in groups), Decimal(0)),
+    )

@@ -1,0 +1,60 @@
+"""How commands speak: people get text on standard error and tables on standard output, programs get JSON."""
+
+import sys
+from decimal import ROUND_HALF_UP, Decimal
+from typing import NoReturn
+
+import msgspec
+import typer
+from rich.console import Console
+
+EXIT_OK = 0
+EXIT_FAILED_ITEMS = 1
+EXIT_USAGE = 2
+EXIT_REFUSED = 3
+EXIT_INTERRUPTED = 130
+
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
+tables = Console(highlight=False)
+
+
+def fail(message: str, code: int = EXIT_USAGE) -> NoReturn:
+    """Say what is wrong, on standard error, and end with `code`."""
+    notes.print(f"[red]error:[/red] {_plain(message)}")
+    raise typer.Exit(code)
+
+
+def note(message: str) -> None:
+    """Say something by the way, on standard error."""
+    notes.print(_plain(message))
+
+
+def print_json(value: object) -> None:
+    """One JSON object on a line of its own, on standard output."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def money(cost_usd: Decimal) -> str:
+    """Dollars for people: cents where there are some, else enough digits to see anything at all."""
+    if cost_usd == 0:
+        return "$0"
+    digits = 2 if cost_usd >= 1 else 4 if cost_usd >= Decimal("0.01") else 6
+    return f"${cost_usd.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)}"
+
+
+def duration(seconds: float) -> str:
+    """A span of time for people: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _plain(text: str) -> str:
+    """Text that Rich must not read as markup."""
+    return text.replace("[", r"\[")

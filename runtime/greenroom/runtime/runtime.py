@@ -1,0 +1,252 @@
+"""The embedded API: `async with Runtime() as rt:` and ask."""
+
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio.to_thread
+from msgspec import structs
+
+from greenroom.actors.batch import (
+    Defaults,
+    GetProgress,
+    JobProgress,
+    JobRequest,
+    OpenJob,
+    Scan,
+    StopJob,
+    WaitJob,
+    absolute,
+    open_job,
+    scan,
+)
+from greenroom.actors.flow import Reply
+from greenroom.actors.kernel import ActorRef, ActorSystem, Clock
+from greenroom.actors.providers import ChatRequest, Message
+from greenroom.actors.providers.hosts import SIMULATOR, simulator
+from greenroom.actors.settings import Settings
+from greenroom.actors.storage import Database
+from greenroom.runtime.config import Chosen, choose_providers, database_url, load_settings
+from greenroom.runtime.simulator import Simulator, SimulatorSettings
+from greenroom.runtime.telemetry import Telemetry
+from greenroom.supervisors.batches import start_batch
+from greenroom.supervisors.tree import Tree, start_tree
+
+_SIMULATED_LATENCY = "lognormal(p50=0.15,p95=0.4)"
+
+
+class Job:
+    """A running job. It goes on by itself; dropping this handle stops nothing."""
+
+    def __init__(self, ref: ActorRef, opened: OpenJob) -> None:
+        self._ref = ref
+        self.opened = opened
+
+    @property
+    def id(self) -> str:
+        return self.opened.id
+
+    async def progress(self) -> JobProgress:
+        """Where the job stands now."""
+        return await self._ref.call(GetProgress(), timeout=60.0)
+
+    async def wait(self) -> JobProgress:
+        """Wait for its end: `done`, `stopped` or `halted`. Cancelling stops the waiting, not the job."""
+        return await self._ref.call(WaitJob(), timeout=None)
+
+    def stop(self) -> None:
+        """Ask no further line; those in flight finish. The same job can be gone on with later."""
+        self._ref.cast(StopJob())
+
+
+class Runtime:
+    """greenroom, embedded: the whole tree, within `async with`.
+
+    Args:
+        config: settings, or the path of a `greenroom.toml`; None: the one in the working directory, else defaults.
+        environ: where keys are looked up; None: the process's environment.
+        chosen: providers decided on already (`choose_providers`); None: decided on entering.
+        simulate_models: further model names that the simulator shall answer to, where it is used.
+        clock: time, for tests.
+
+    Leaving stops new work, ends every actor in reverse order of start, writes what is unwritten and closes the
+    database; also when cancelled.
+    """
+
+    def __init__(
+        self,
+        config: Settings | Path | str | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        chosen: Chosen | None = None,
+        simulate_models: Sequence[str] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        self._config = config
+        self._environ = os.environ if environ is None else environ
+        self._chosen = chosen
+        self._simulate_models = simulate_models
+        self._clock = clock
+        self._stack = AsyncExitStack()
+        self._tree: Tree | None = None
+        self.telemetry = Telemetry()
+
+    async def __aenter__(self) -> Self:
+        """Start the tree.
+
+        Raises:
+            ConfigError: the configuration or a key is not usable.
+            DatabaseUnusable: the database is another's, damaged, or cannot be made.
+        """
+        async with AsyncExitStack() as stack:
+            settings = await self._settings()
+            chosen = self._chosen or await choose_providers(settings, self._environ)
+            if chosen.simulated:
+                chosen = await self._simulate(stack, chosen)
+            database = Database(database_url(settings), app_version=version("greenroom"))
+            await anyio.to_thread.run_sync(database.open)
+            stack.push_async_callback(_in_thread, database.close)
+            stack.push_async_callback(self._close_lines)
+            self._system = await stack.enter_async_context(ActorSystem(clock=self._clock))
+            self._tree = await start_tree(
+                self._system,
+                database=database,
+                providers_in_use=chosen.providers,
+                keys=chosen.keys,
+                retries=settings.retries,
+                tell=self.telemetry.tell,
+            )
+            self.chosen = chosen
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def chat(
+        self,
+        model: str | None,
+        messages: str | Sequence[Message],
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        seed: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Reply:
+        """Ask a model, and wait for its whole answer.
+
+        Args:
+            model: `provider/model`; None: the default model.
+            messages: the conversation, or one user message's text.
+            max_tokens: bound of the output.
+            temperature: as the provider takes it.
+            seed: for providers that can repeat themselves.
+            timeout_s: for everything, waiting and retries included.
+
+        Raises:
+            Refused: before anything is sent: an unknown or unpriced model, a database that cannot be written.
+            ProviderFailed: no attempt succeeded.
+
+        Cancelling closes the connection and settles what was used; see `Flow.chat`.
+        """
+        request = ChatRequest(
+            model=model or self.chosen.default_model or "",
+            messages=(Message("user", messages),) if isinstance(messages, str) else tuple(messages),
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
+        return await self._running().flow.chat(request, timeout_s=timeout_s)
+
+    async def batch(
+        self,
+        source: str | Path,
+        *,
+        out: str | Path | None = None,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        system: str | None = None,
+        concurrency: int = 64,
+        retry_failed: bool = False,
+    ) -> Job:
+        """Answer every line of a JSONL file; the same call goes on with a job that was interrupted.
+
+        Args:
+            source: the file, of OpenAI batch lines, `{"messages": [...]}` or `{"prompt": "..."}`.
+            out: where results are appended, as OpenAI batch output lines; None: they stay in the database.
+            model: `provider/model` for all lines; None: each line's own, else the default model.
+            max_tokens: bound of each output.
+            system: a system message for lines that have none.
+            concurrency: how many lines may be in flight.
+            retry_failed: ask lines again that failed in an earlier run.
+
+        Raises:
+            BadLine: the first line that cannot be asked; nothing has been sent.
+            JobRefused: the output belongs to something else, or the input has changed.
+        """
+        request = JobRequest(
+            path=Path(source),
+            source=str(absolute(Path(source))),
+            out=absolute(Path(out)) if out is not None else None,
+            defaults=Defaults(
+                model=model, fallback_model=self.chosen.default_model, max_tokens=max_tokens, system=system
+            ),
+            concurrency=concurrency,
+            retry_failed=retry_failed,
+        )
+        found = await anyio.to_thread.run_sync(partial(scan, request.path, request.defaults))
+        if found.bad:
+            raise found.bad[0]
+        return await self.start_job(await self.open_job(request, found))
+
+    async def open_job(self, request: JobRequest, found: Scan) -> OpenJob:
+        """Find or make the job that `request` describes; nothing is asked yet. Raises as `batch` does."""
+        return await open_job(self._running().store, request, found, uuid.uuid4().hex[:12], self._now_ms())
+
+    async def start_job(self, opened: OpenJob) -> Job:
+        """Set an opened job going.
+
+        Raises:
+            StartFailed: its output cannot be written, or is not what the job wrote; the cause says which.
+        """
+        ref = await start_batch(self._system, opened, self._running().flow, self._now_ms)
+        return Job(ref, opened)
+
+    def _running(self) -> Tree:
+        if self._tree is None:
+            raise RuntimeError("the runtime is not running: use it within `async with Runtime() as rt:`")
+        return self._tree
+
+    async def _close_lines(self) -> None:
+        tree, self._tree = self._tree, None
+        if tree is not None:
+            await tree.lines.aclose()
+
+    def _now_ms(self) -> int:
+        return int(self._system.clock.time() * 1000)
+
+    async def _settings(self) -> Settings:
+        if isinstance(self._config, Settings):
+            return self._config
+        path = Path(self._config) if self._config is not None else None
+        load: Callable[[], Settings] = partial(load_settings, path)
+        return await anyio.to_thread.run_sync(load)
+
+    async def _simulate(self, stack: AsyncExitStack, chosen: Chosen) -> Chosen:
+        settings = SimulatorSettings(latency=_SIMULATED_LATENCY, also_serve=tuple(self._simulate_models))
+        running = await stack.enter_async_context(Simulator(settings))
+        return structs.replace(
+            chosen, providers={**chosen.providers, SIMULATOR: simulator(running.openai_base_url)}
+        )
+
+
+async def _in_thread(blocking: Callable[[], None]) -> None:
+    await anyio.to_thread.run_sync(blocking)

@@ -1,0 +1,88 @@
+"""The `providers` branch: one supervisor a provider, with its limiter and its pool.
+
+`Lines` is what flows call where a provider's actors do not run yet. It also owns what outlives them: the sockets, and
+the permits that living calls hold.
+"""
+
+from collections.abc import Mapping
+
+import anyio
+
+from greenroom.actors.catalog import UnknownModel
+from greenroom.actors.flow import Line
+from greenroom.actors.kernel import ActorSystem
+from greenroom.actors.limiter import Limiter
+from greenroom.actors.pool import Pool, Sockets
+from greenroom.actors.settings import ProviderSettings, Secret
+from greenroom.supervisors.spec import ChildSpec
+from greenroom.supervisors.supervisor import StartChild, Supervisor
+
+NAME = "providers"
+_INTENSITY = 10
+_PERIOD_S = 5.0
+
+
+class Lines:
+    """The ways to the providers in use, started on demand.
+
+    Args:
+        system: the actor system.
+        settings: providers by name.
+        keys: their keys, for those that take one.
+    """
+
+    def __init__(
+        self, system: ActorSystem, settings: Mapping[str, ProviderSettings], keys: Mapping[str, Secret]
+    ) -> None:
+        self._system = system
+        self._settings = settings
+        self._keys = keys
+        self._lines: dict[str, Line] = {}
+        self._starting = anyio.Lock()
+
+    async def ensure(self, provider: str) -> Line:
+        """The line to a provider, its actors running.
+
+        Raises:
+            UnknownModel: it is not configured.
+        """
+        async with self._starting:
+            line = self._lines.get(provider)
+            if line is None:
+                line = self._open(provider)
+                await self._system.named(NAME).call(StartChild(self._spec(provider, line)))
+                self._lines[provider] = line
+            return line
+
+    async def aclose(self) -> None:
+        """Close every provider's connections, once nobody uses them."""
+        lines, self._lines = self._lines, {}
+        for line in lines.values():
+            await line.sockets.aclose()
+
+    def _open(self, provider: str) -> Line:
+        settings = self._settings.get(provider)
+        if settings is None:
+            raise UnknownModel(
+                f"provider {provider!r} is not configured; there are: {', '.join(self._settings)}"
+            )
+        return Line(
+            limiter=self._system.named(f"limiter:{provider}"),
+            pool=self._system.named(f"pool:{provider}"),
+            sockets=Sockets(settings, self._keys.get(provider)),
+            permits={},
+        )
+
+    def _spec(self, provider: str, line: Line) -> ChildSpec:
+        limits = self._settings[provider].limits
+        children = [
+            ChildSpec("limiter", Limiter, args=(provider, limits, line.permits), name=f"limiter:{provider}"),
+            ChildSpec("pool", Pool, args=(provider, line.sockets), name=f"pool:{provider}"),
+        ]
+        return ChildSpec(
+            provider,
+            Supervisor,
+            args=(children,),
+            kwargs={"intensity": _INTENSITY, "period": _PERIOD_S},
+            name=f"provider:{provider}",
+        )
