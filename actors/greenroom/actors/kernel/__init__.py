@@ -1,0 +1,65 @@
+"""The actor kernel."""
+
+from greenroom.actors.kernel.actor import Actor
+from greenroom.actors.kernel.clock import Clock, FakeClock, settle
+from greenroom.actors.kernel.core import DeadLetter
+from greenroom.actors.kernel.dispatch import handles
+from greenroom.actors.kernel.errors import (
+    ActorError,
+    ActorExited,
+    BadReturn,
+    CallingSelf,
+    Ignored,
+    NameTaken,
+    Overloaded,
+    Refused,
+    StartFailed,
+    Stop,
+    SystemClosed,
+    UndefinedHandler,
+)
+from greenroom.actors.kernel.messages import Call, Cast, Down, Exit, Piped, Timeout
+from greenroom.actors.kernel.reasons import Crashed, ExitReason, Killed, NoProcess, Normal, Shutdown
+from greenroom.actors.kernel.ref import ActorRef, ReplyTo
+from greenroom.actors.kernel.reports import Report
+from greenroom.actors.kernel.system import ActorSystem
+from greenroom.actors.kernel.timers import Pipe, Timer
+
+__all__ = [
+    "Actor",
+    "ActorError",
+    "ActorExited",
+    "ActorRef",
+    "ActorSystem",
+    "BadReturn",
+    "Call",
+    "CallingSelf",
+    "Cast",
+    "Clock",
+    "Crashed",
+    "DeadLetter",
+    "Down",
+    "Exit",
+    "ExitReason",
+    "FakeClock",
+    "Ignored",
+    "Killed",
+    "NameTaken",
+    "NoProcess",
+    "Normal",
+    "Overloaded",
+    "Pipe",
+    "Piped",
+    "Refused",
+    "ReplyTo",
+    "Report",
+    "Shutdown",
+    "StartFailed",
+    "Stop",
+    "SystemClosed",
+    "Timeout",
+    "Timer",
+    "UndefinedHandler",
+    "handles",
+    "settle",
+]

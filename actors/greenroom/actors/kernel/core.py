@@ -1,0 +1,187 @@
+"""What all actors of one system share: the loop, the clock, the turn's credit, names, and who lives."""
+
+import asyncio
+import contextvars
+import logging
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from greenroom.actors.kernel.clock import Clock, TimerHandle
+from greenroom.actors.kernel.deadlines import Deadlines
+
+if TYPE_CHECKING:
+    from greenroom.actors.kernel.process import Process
+    from greenroom.actors.kernel.ref import ActorRef
+    from greenroom.actors.kernel.reports import Report
+    from greenroom.actors.kernel.system import ActorSystem
+
+CREDIT = 32
+RENEWALS = 8
+TURN_S = 0.0005
+LINGER_S = 1.0
+_POOL_MAX = 256
+
+log = logging.getLogger("greenroom.actors")
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A message that reached nobody.
+
+    Attributes:
+        ref: whom it was meant for.
+        message: what was sent.
+        why: "dead", "unknown name", "overflow", "unhandled" or "left in the mailbox".
+    """
+
+    ref: "ActorRef"
+    message: object
+    why: str
+
+
+class Core:
+    """The shared state. One per system, touched only on the system's loop.
+
+    A plain handler that runs on its caller's stack costs credit. ``CREDIT`` calls use it up; it is renewed on the spot at
+    most ``RENEWALS`` times and for ``TURN_S`` seconds, then the next call takes the mailbox, and with it the loop turns.
+    """
+
+    def __init__(self, system: "ActorSystem", clock: Clock, dead_letters_kept: int) -> None:
+        self.system = system
+        self.loop = asyncio.get_running_loop()
+        self.clock = clock
+        self.running: Process | None = None  # whose plain handler is on the stack
+        self.credit = CREDIT
+        self.renewals = 0
+        self.turn_began = perf_counter()
+        self.deadlines = Deadlines(clock)
+        self.context = contextvars.copy_context()
+        self.names: dict[object, Process] = {}
+        self.name_waiters: dict[object, list[asyncio.Future[None]]] = {}
+        self.processes: dict[Process, None] = {}
+        self.owners: dict[asyncio.Task[object], Process] = {}
+        self.zombies: dict[asyncio.Task[object], Process] = {}
+        self.closed = False
+        self.started = 0
+        self.exited = 0
+        self.restarts = 0
+        self.late_replies = 0
+        self.second_replies = 0
+        self.zombies_seen = 0
+        self.monitors = 0
+        self.dead_letters = 0
+        self.recent_dead_letters: deque[DeadLetter] = deque(maxlen=dead_letters_kept)
+        self.on_dead_letter: Callable[[DeadLetter], object] | None = None
+        self.on_report: Callable[[Report], object] | None = None
+        self._deques: list[deque[object]] = []
+        self._lingering: dict[Process, None] = {}
+        self._leaving: dict[Process, None] = {}
+        self._linger_timer: TimerHandle | None = None
+
+    # --- the turn ---------------------------------------------------------------------------------------------------
+
+    def renew(self) -> bool:
+        """Credit is used up: more of it if this turn of the loop is young, else False."""
+        if self.renewals >= RENEWALS or perf_counter() - self.turn_began > TURN_S:
+            return False
+        self.renewals += 1
+        self.credit = CREDIT
+        return True
+
+    def turned(self) -> None:
+        """The loop has come round: full credit."""
+        self.credit = CREDIT
+        self.renewals = 0
+        self.turn_began = perf_counter()
+
+    def current(self) -> "Process | None":
+        """The actor whose handler is running."""
+        if self.running is not None:
+            return self.running
+        task = asyncio.current_task()
+        return None if task is None else self.owners.get(task)
+
+    # --- mailboxes and tasks on loan --------------------------------------------------------------------------------
+
+    def lend(self) -> deque[object]:
+        """An empty mailbox."""
+        return self._deques.pop() if self._deques else deque()
+
+    def give_back(self, inbox: deque[object]) -> None:
+        """Takes an empty mailbox back."""
+        if len(self._deques) < _POOL_MAX:
+            self._deques.append(inbox)
+
+    def linger(self, process: "Process") -> None:
+        """``process`` has a task and nothing to do. One that stays so for a second or two loses its task."""
+        self._lingering[process] = None
+        if self._linger_timer is None:
+            self._linger_timer = self.clock.call_later(LINGER_S, self._release_lingering)
+
+    def _release_lingering(self) -> None:
+        self._linger_timer = None
+        for process in self._leaving:
+            process.release()
+        self._leaving, self._lingering = self._lingering, {}
+        if self._leaving:
+            self._linger_timer = self.clock.call_later(LINGER_S, self._release_lingering)
+
+    # --- names ------------------------------------------------------------------------------------------------------
+
+    def register(self, name: object, process: "Process") -> None:
+        """Gives ``process`` a free name and wakes who waits for it."""
+        self.names[name] = process
+        for waiter in self.name_waiters.pop(name, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def unregister(self, name: object, process: "Process") -> None:
+        """Frees the name, if it is still that process's."""
+        if self.names.get(name) is process:
+            del self.names[name]
+
+    def wait_name(self, name: object) -> asyncio.Future[None]:
+        """A future that is done when somebody takes ``name``; hand it to ``stop_waiting`` afterwards."""
+        waiter = self.loop.create_future()
+        self.name_waiters.setdefault(name, []).append(waiter)
+        return waiter
+
+    def stop_waiting(self, name: object, waiter: asyncio.Future[None]) -> None:
+        """Nobody waits on ``waiter`` any more."""
+        waiters = self.name_waiters.get(name)
+        if waiters is not None and waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                del self.name_waiters[name]
+
+    # --- messages to nobody -----------------------------------------------------------------------------------------
+
+    def dead_letter(self, ref: "ActorRef", message: object, why: str) -> None:
+        """Counts, keeps and logs a message that reached nobody."""
+        self.dead_letters += 1
+        letter = DeadLetter(ref, message, why)
+        self.recent_dead_letters.append(letter)
+        log.info("dead letter for %r (%s): %s", ref, why, type(message).__qualname__)
+        if self.on_dead_letter is not None:
+            try:
+                self.on_dead_letter(letter)
+            except Exception:
+                log.exception("the dead letter hook failed")
+
+    def close(self) -> None:
+        """Forgets timers, lets tasks go, and wakes who waits for a name."""
+        self.closed = True
+        self.deadlines.close()
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._linger_timer = None
+        for process in [*self._leaving, *self._lingering]:
+            process.release()
+        self._leaving, self._lingering = {}, {}
+        for waiters in self.name_waiters.values():
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)

@@ -1,0 +1,132 @@
+"""How actors are addressed, and how they answer."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Generic
+
+from greenroom.actors.kernel.errors import Refused
+from greenroom.actors.kernel.messages import Call, ReplyT
+
+if TYPE_CHECKING:
+    from greenroom.actors.kernel.process import Process
+
+DEFAULT_TIMEOUT_S = 5.0
+
+_log = logging.getLogger("greenroom.actors")
+
+
+class ActorRef:
+    """The address of an actor. ``ActorSystem`` makes them; compare, keep and send them freely.
+
+    A ref that ``start`` returned means one incarnation and dies with it. A ref by name (``system.named``,
+    ``system.whereis``) means whoever holds the name when a message is sent.
+    """
+
+    __slots__ = ()
+
+    async def call(self, message: Call[ReplyT], *, timeout: float | None = DEFAULT_TIMEOUT_S) -> ReplyT:
+        """Sends ``message`` and waits for the reply.
+
+        Args:
+            message: what to ask.
+            timeout: seconds to wait for the reply; None waits for ever.
+
+        Returns:
+            What the handler returned, or gave to its ``ReplyTo``.
+
+        Raises:
+            ActorExited: the actor ended before it answered, or had ended before.
+            Refused: the handler's refusal; ``Overloaded`` if the mailbox was full and the message was not taken.
+            CallingSelf: a handler called its own actor.
+            TimeoutError: no reply in time. A later one is dropped.
+            SystemClosed: the actor system has been left.
+
+        **Cancelled, or timed out, the call may have happened all the same:** a message still in the mailbox is withdrawn,
+        but a handler that has begun goes on to its end, and its reply is dropped.
+        """
+        raise NotImplementedError
+
+    def cast(self, message: object) -> None:
+        """Sends ``message`` and returns at once. Never waits; to the dead it is a counted dead letter.
+
+        A ``Cast`` goes to its handler, any other object to ``handle_info``. A ``Call`` may be cast: its reply is dropped.
+
+        Raises:
+            Overloaded: the mailbox is full, and the actor does not drop its oldest messages.
+        """
+        raise NotImplementedError
+
+    async def send(self, message: object) -> None:
+        """The cast that waits for room in a full mailbox. Cancelled while it waits, nothing was sent."""
+        raise NotImplementedError
+
+    @property
+    def alive(self) -> bool:
+        """Whether a message sent now would reach an actor that has not ended."""
+        raise NotImplementedError
+
+
+class ReplyTo(Generic[ReplyT]):
+    """The right to answer one call, once, from anywhere, also after the handler has returned.
+
+    A handler gets it by taking a second parameter annotated so. It is not made by hand.
+    """
+
+    __slots__ = ("answered", "begun", "future", "message", "process")
+
+    def __init__(self, process: "Process", message: object, future: asyncio.Future[ReplyT]) -> None:
+        self.process = process
+        self.message = message
+        self.future = future
+        self.begun = False  # from then on it is an object like any other, also in a mailbox
+        self.answered = False
+
+    @property
+    def abandoned(self) -> bool:
+        """True once nobody waits: the caller was cancelled or has timed out, or the call was answered."""
+        return self.future.done()
+
+    def reply(self, value: ReplyT) -> bool:
+        """Answers the call. Returns False, and does nothing, if the caller has gone.
+
+        A second answer is refused: logged, counted, and False.
+        """
+        if not self._first():
+            return False
+        self.future.set_result(value)
+        return True
+
+    def refuse(self, error: Exception) -> bool:
+        """Answers the call with ``error``, which the caller's ``call`` raises; a subclass of ``Refused`` as a rule."""
+        if not self._first():
+            return False
+        self.future.set_exception(error)
+        return True
+
+    def expire(self, limit_s: float) -> None:
+        """The caller's time is up."""
+        if not self.future.done():
+            what = type(self.message).__qualname__
+            self.future.set_exception(
+                TimeoutError(f"{self.process!r} did not answer {what} within {limit_s:g} s")
+            )
+
+    def _first(self) -> bool:
+        core = self.process.core
+        self.process.paid(self)
+        if self.answered:
+            core.second_replies += 1
+            _log.warning("second reply to %s of %r refused", type(self.message).__qualname__, self.process)
+            return False
+        self.answered = True
+        if self.future.done():
+            core.late_replies += 1
+            return False
+        return True
+
+    def __repr__(self) -> str:
+        state = "answered" if self.answered else "abandoned" if self.abandoned else "open"
+        return f"<ReplyTo {type(self.message).__qualname__} of {self.process!r} {state}>"
+
+
+__all__ = ["DEFAULT_TIMEOUT_S", "ActorRef", "Refused", "ReplyTo"]

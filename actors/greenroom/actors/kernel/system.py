@@ -1,0 +1,432 @@
+"""The actor system: starts actors, knows their names, and ends them all in order."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import anyio
+
+from greenroom.actors.kernel import exits
+from greenroom.actors.kernel.actor import Actor, check_capacity
+from greenroom.actors.kernel.clock import Clock
+from greenroom.actors.kernel.core import Core, DeadLetter, log
+from greenroom.actors.kernel.errors import CallingSelf, NameTaken, StartFailed, Stop, SystemClosed
+from greenroom.actors.kernel.messages import Down
+from greenroom.actors.kernel.named import NamedRef
+from greenroom.actors.kernel.process import Process
+from greenroom.actors.kernel.reasons import ExitReason, Killed, NoProcess, Shutdown, crashed
+from greenroom.actors.kernel.ref import ActorRef
+from greenroom.actors.kernel.ties import DEAD, RUNNING, STARTING
+
+if TYPE_CHECKING:
+    from greenroom.actors.kernel.reports import Report
+
+STOP_TIMEOUT_S = 5.0
+_STOPS_PER_TURN = 500
+
+ActorT = TypeVar("ActorT", bound=Actor)
+
+
+class ActorSystem:
+    """Where actors live. ``async with ActorSystem() as system`` opens it on the running loop.
+
+    Leaving stops every actor that no other one started, newest first, one after the other, each with the time that its class
+    or ``stop_timeout_s`` allows, then it is killed. Afterwards no task, timer or name is left; a zombie, whose handler swallows
+    its cancellation, is logged. This holds also when the block is left by an exception or a cancellation, which then goes on.
+
+    Args:
+        clock: what tells the time; the machine's unless given.
+        stop_timeout_s: how long each actor may take to stop when the system is left; None for ever.
+        dead_letters_kept: how many messages that reached nobody are kept for ``dead_letters``.
+        on_dead_letter: called with each of them, on the loop.
+        on_report: called with the report of each actor that ended badly, on the loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        stop_timeout_s: float | None = STOP_TIMEOUT_S,
+        dead_letters_kept: int = 64,
+        on_dead_letter: Callable[[DeadLetter], object] | None = None,
+        on_report: "Callable[[Report], object] | None" = None,
+    ) -> None:
+        self.clock = clock or Clock()
+        self._stop_timeout_s = check_timeout(stop_timeout_s)
+        self._dead_letters_kept = dead_letters_kept
+        self._on_dead_letter = on_dead_letter
+        self._on_report = on_report
+        self._open_core: Core | None = None
+        self._closing = False
+        self._monitors = itertools.count(1)
+
+    @property
+    def core(self) -> Core:
+        """The kernel's own."""
+        if self._open_core is None:
+            raise SystemClosed("enter the system first: async with ActorSystem() as system")
+        return self._open_core
+
+    # --- starting ---------------------------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        actor: Callable[..., Actor],
+        *args: object,
+        name: str | None = None,
+        capacity: int | None = None,
+        init_timeout: float | None = None,
+        **kwargs: object,
+    ) -> ActorRef:
+        """Starts ``actor(*args, **kwargs)`` and returns when its ``init`` has.
+
+        Args:
+            actor: the class, or a function that makes the actor.
+            *args: handed to it.
+            name: a name that no living actor has.
+            capacity: how many messages may wait, if not what the class says.
+            init_timeout: seconds that ``init`` may take; None for ever.
+            **kwargs: handed to it.
+
+        Returns:
+            A ref to this incarnation; ``named`` gives one that outlives it.
+
+        Raises:
+            NameTaken: another living actor has the name.
+            StartFailed: the constructor or ``init`` raised, or ``init`` took too long.
+            Ignored: ``init`` declined.
+            SystemClosed: the system is not open, or is being left.
+
+        Cancelled while ``init`` runs, the actor is killed: nothing was started.
+        """
+        process = self.spawn(actor, args, kwargs, name=name, capacity=capacity)
+        if process.busy & STARTING:
+            await self.started(process, init_timeout)
+        return process
+
+    async def start_link(
+        self,
+        actor: Callable[..., Actor],
+        *args: object,
+        name: str | None = None,
+        init_timeout: float | None = None,
+        **kwargs: object,
+    ) -> ActorRef:
+        """As ``start``, from within an actor, which becomes the new one's parent and is linked to it."""
+        process = self.spawn(actor, args, kwargs, name=name, parent=self.current("start_link"))
+        if process.busy & STARTING:
+            await self.started(process, init_timeout)
+        return process
+
+    def spawn(
+        self,
+        actor: Callable[..., Actor],
+        args: tuple[object, ...] = (),
+        kwargs: "dict[str, object] | None" = None,
+        *,
+        name: object = None,
+        parent: Process | None = None,
+        capacity: int | None = None,
+    ) -> Process:
+        """The part of ``start`` that does not wait. For supervisors: wait with ``started`` if the process is STARTING."""
+        core = self.core
+        if core.closed or (self._closing and parent is None):
+            raise SystemClosed("the actor system is being left; it starts nothing any more")
+        if name is not None and (holder := core.names.get(name)) is not None:
+            raise NameTaken(name, holder)
+        kind = actor if isinstance(actor, type) else None
+        try:
+            if kind is not None and issubclass(kind, Actor):
+                made = kind.__new__(kind)
+                process = Process(core, made, name=name, parent=parent, capacity=made.capacity)
+                made.ref = process
+                made.__init__(*args, **(kwargs or {}))  # type: ignore[misc]  # bound first, so that __init__ may use self.ref
+            else:
+                made = actor(*args, **(kwargs or {}))
+                process = Process(core, made, name=name, parent=parent, capacity=made.capacity)
+                made.ref = process
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            reason = error.reason if isinstance(error, Stop) else crashed(error)
+            raise StartFailed(reason, actor) from error
+        if capacity is not None:
+            process.capacity = check_capacity(capacity, f"start of {process.table.owner}")
+        core.processes[process] = None
+        core.started += 1
+        if name is not None:
+            core.register(name, process)
+        if parent is not None:
+            exits.link(process, parent)
+        if process.table.initialises:
+            process.busy = STARTING | RUNNING
+            process.tie().started = core.loop.create_future()
+            process.start_task(None)
+        return process
+
+    async def started(self, process: Process, init_timeout: float | None = None) -> None:
+        """Waits for the ``init`` of a process that ``spawn`` returned.
+
+        Raises:
+            StartFailed: it raised, or took longer than ``init_timeout`` seconds.
+            Ignored: it declined.
+        """
+        future = process.tie().started
+        if future is None:
+            return
+        late = None
+        if init_timeout is not None:
+            late = self.clock.call_later(init_timeout, self._init_late, process, init_timeout)
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                future.exception()  # looked at, so that nobody warns of it
+            else:
+                future.cancel()
+            exits.kill(process)
+            raise
+        finally:
+            if late is not None:
+                late.cancel()
+
+    def _init_late(self, process: Process, init_timeout: float) -> None:
+        ties = process.ties
+        if ties is not None and ties.started is not None and not ties.started.done():
+            error = TimeoutError(f"init of {process.table.owner} took longer than {init_timeout:g} s")
+            ties.started.set_exception(StartFailed(crashed(error), process.table.kind))
+            exits.kill(process)
+
+    # --- finding ----------------------------------------------------------------------------------------------------
+
+    def whereis(self, name: str) -> ActorRef | None:
+        """A ref by name, if somebody holds it now; else None."""
+        return NamedRef(self.core, name) if name in self.core.names else None
+
+    def named(self, name: str) -> ActorRef:
+        """A ref by name, whether or not anybody holds it yet. It follows the name across restarts."""
+        return NamedRef(self.core, name)
+
+    def resolve(self, ref: ActorRef) -> Process | None:
+        """The incarnation that ``ref`` means now; None if nobody holds the name.
+
+        Raises:
+            TypeError: ``ref`` is no ref of this system.
+        """
+        process = ref.resolve() if isinstance(ref, NamedRef) else ref
+        if process is not None and (not isinstance(process, Process) or process.core is not self.core):
+            raise TypeError(f"{ref!r} is no ref of this actor system")
+        return process
+
+    def current(self, what: str) -> Process:
+        """The actor whose handler is running.
+
+        Raises:
+            RuntimeError: none is; ``what`` says what was tried.
+        """
+        process = self.core.current()
+        if process is None:
+            raise RuntimeError(
+                f"{what} belongs into a handler, init or terminate: it concerns the actor that runs it"
+            )
+        return process
+
+    # --- ending -----------------------------------------------------------------------------------------------------
+
+    async def stop(
+        self, ref: ActorRef, reason: ExitReason | None = None, timeout: float | None = STOP_TIMEOUT_S
+    ) -> ExitReason:
+        """Asks an actor to end, in its turn, and waits until it is gone.
+
+        Args:
+            ref: whom.
+            reason: ``Shutdown()`` unless given.
+            timeout: seconds until it is killed instead; None waits for ever.
+
+        Returns:
+            Why it ended: ``reason``, ``Killed()`` if it took too long, what ``terminate`` raised, or ``NoProcess()`` if it
+            had ended before.
+
+        Raises:
+            CallingSelf: from a handler of that actor; use ``self.stop()`` there.
+
+        Cancelled, the actor goes on ending, but is no longer killed when it takes too long.
+        """
+        check_timeout(timeout)
+        process = self.resolve(ref)
+        if process is None or process.busy & DEAD:
+            return NoProcess()
+        if self.core.current() is process:
+            raise CallingSelf(ref)
+        gone, number = self._watch(process, ref)
+        process.post(exits.StopSignal(Shutdown() if reason is None else reason))
+        late = None if timeout is None else self.clock.call_later(timeout, exits.kill, process)
+        try:
+            return await gone
+        finally:
+            if late is not None:
+                late.cancel()
+            if process.ties is not None:
+                process.ties.monitors.pop(number, None)
+
+    def request_stop(self, ref: ActorRef, reason: ExitReason | None = None) -> None:
+        """As ``stop``, without waiting, and without a limit to the time it takes."""
+        process = self.resolve(ref)
+        if process is not None:
+            process.post(exits.StopSignal(Shutdown() if reason is None else reason))
+
+    def kill(self, ref: ActorRef) -> None:
+        """Ends an actor without asking: a running handler is cancelled, ``terminate`` does not run. Trapping does not help.
+
+        Returns at once. An actor that waits is dead then; one whose handler is running dies when that has ended.
+        """
+        process = self.resolve(ref)
+        if process is not None:
+            exits.kill(process)
+
+    def exit(self, ref: ActorRef, reason: ExitReason) -> None:
+        """Sends an exit signal, as if a linked actor had ended for ``reason``. ``Killed()`` kills."""
+        process = self.resolve(ref)
+        if process is None or process.busy & DEAD:
+            return
+        if isinstance(reason, Killed):
+            exits.kill(process)
+        else:
+            exits.send_exit(process, self.core.current(), reason)
+
+    # --- watching ---------------------------------------------------------------------------------------------------
+
+    def monitor(self, ref: ActorRef) -> int:
+        """From within an actor: it will get exactly one ``Down`` when ``ref`` ends, or now if it has ended.
+
+        Returns:
+            A number for ``demonitor``; the ``Down`` carries it.
+
+        Raises:
+            RuntimeError: called outside a handler; ``await wait_down(ref)`` there.
+        """
+        watcher = self.current("monitor (outside an actor: await system.wait_down(ref))")
+        number = next(self._monitors)
+        exits.monitor(watcher, ref, self.resolve(ref), number)
+        return number
+
+    def demonitor(self, monitor: int) -> None:
+        """Ends a monitor of the running actor. Its ``Down`` will not come, even if it waits in the mailbox already."""
+        exits.demonitor(self.current("demonitor"), monitor)
+
+    async def wait_down(self, ref: ActorRef, *, timeout: float | None = None) -> Down:
+        """Waits until ``ref`` has ended, from anywhere.
+
+        Raises:
+            TimeoutError: it lives on after ``timeout`` seconds.
+        """
+        process = self.resolve(ref)
+        gone, number = self._watch(process, ref)
+        late = None if timeout is None else self.clock.call_later(timeout, _expire, gone, ref, timeout)
+        try:
+            return Down(ref, await gone, number)
+        finally:
+            if late is not None:
+                late.cancel()
+            if process is not None and process.ties is not None:
+                process.ties.monitors.pop(number, None)
+
+    def _watch(self, process: Process | None, ref: ActorRef) -> "tuple[asyncio.Future[ExitReason], int]":
+        gone: asyncio.Future[ExitReason] = self.core.loop.create_future()
+        number = next(self._monitors)
+        exits.monitor(gone, ref, process, number)
+        return gone, number
+
+    def link(self, ref: ActorRef) -> None:
+        """Ties the running actor's fate to that of ``ref``, both ways. Linking twice is linking once."""
+        process = self.current("link")
+        peer = self.resolve(ref)
+        if peer is None:
+            exits.send_exit(process, ref, NoProcess())
+        else:
+            exits.link(process, peer)
+
+    def unlink(self, ref: ActorRef) -> None:
+        """Unties them. An exit that waits in the running actor's mailbox will not be seen."""
+        process = self.current("unlink")
+        peer = self.resolve(ref)
+        if peer is not None:
+            exits.unlink(process, peer)
+
+    @property
+    def dead_letters(self) -> tuple[DeadLetter, ...]:
+        """The last messages that reached nobody, oldest first; ``statistics().dead_letters`` counts them all."""
+        return tuple(self.core.recent_dead_letters)
+
+    # --- opening and leaving ----------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._open_core is not None:
+            raise SystemClosed("an actor system is entered once; make a new one")
+        self._open_core = Core(self, self.clock, self._dead_letters_kept)
+        self._open_core.on_dead_letter = self._on_dead_letter
+        self._open_core.on_report = self._on_report
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        closing = self.core.loop.create_task(self._close())
+        cancelled: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            while not closing.done():
+                try:
+                    await asyncio.shield(closing)
+                except asyncio.CancelledError as again:
+                    if closing.cancelled():
+                        break
+                    cancelled = again  # asked for already: what it asks for is being done
+        if cancelled is not None and not isinstance(error, asyncio.CancelledError):
+            raise cancelled
+        closing.result()
+
+    async def _close(self) -> None:
+        core = self.core
+        self._closing = True
+        while roots := [
+            process
+            for process in reversed(core.processes)
+            if process.parent is None or process.parent.busy & DEAD
+        ]:
+            for index, process in enumerate(roots):
+                if not index % _STOPS_PER_TURN:
+                    await asyncio.sleep(0)
+                await self._stop_one(process)
+        core.close()
+        leftover = {task for task in core.owners if not task.done() and task not in core.zombies}
+        if leftover:
+            await asyncio.wait(leftover)
+        for process in core.zombies.values():
+            log.error("left behind: the task of %r, which swallows its cancellation", process)
+
+    async def _stop_one(self, process: Process) -> None:
+        if process.busy & DEAD:
+            return
+        if not process.busy and not process.table.terminates and not (process.ties and process.ties.pipes):
+            exits.leave(process, Shutdown(), terminate=False)
+            return
+        unbounded = process.table.shutdown_s is None  # a supervisor, which bounds each of its children
+        await self.stop(process, Shutdown(), None if unbounded else self._stop_timeout_s)
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """The timeout, if it is one.
+
+    Raises:
+        ValueError: it is neither None nor a number of seconds >= 0.
+    """
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"a timeout is a number of seconds >= 0 or None, not {timeout!r}")
+    return timeout
+
+
+def _expire(gone: "asyncio.Future[ExitReason]", ref: ActorRef, timeout: float) -> None:
+    if not gone.done():
+        gone.set_exception(TimeoutError(f"{ref!r} still lives after {timeout:g} s"))

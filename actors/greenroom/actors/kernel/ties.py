@@ -1,0 +1,116 @@
+"""The states of an actor, and what most actors have none of: made when first needed, so that an idle one stays small."""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from greenroom.actors.kernel.clock import TimerHandle
+from greenroom.actors.kernel.reasons import ExitReason
+
+if TYPE_CHECKING:
+    from greenroom.actors.kernel.process import Process
+    from greenroom.actors.kernel.ref import ActorRef, ReplyTo
+    from greenroom.actors.kernel.timers import Timer
+
+
+RUNNING = 1  # somebody empties the mailbox, or is about to
+STARTING = 2  # init has not returned
+SUSPENDED = 4  # messages wait, signals do not
+CAREFUL = 8  # traced, or with an idle timeout: nothing may run on a caller's stack
+LEAVING = 16  # a reason to end is known
+DEAD = 32
+
+
+class Signal:
+    """A system message: it takes its place in the mailbox, is never refused, and is obeyed while suspended."""
+
+    __slots__ = ()
+
+    def apply(self, process: "Process") -> None:
+        """Does what it says to a living ``process``."""
+        raise NotImplementedError
+
+    def lost(self) -> None:
+        """The actor ended before this was read."""
+
+
+class Forgets(Protocol):
+    """What keeps entries of an actor and drops them when it ends."""
+
+    def forget(self, process: "Process") -> None:
+        """``process`` has ended."""
+
+
+class Monitor(msgspec.Struct, frozen=True, eq=False):
+    """One actor, or one waiting task, that is to be told when another ends.
+
+    Attributes:
+        number: what ``monitor`` returned.
+        ref: the watched actor, as it was given to ``monitor``.
+        target: the watched incarnation.
+        watcher: the actor that gets the ``Down``, or the future that does.
+    """
+
+    number: int
+    ref: "ActorRef"
+    target: "Process"
+    watcher: "Process | asyncio.Future[ExitReason]"
+
+
+class Leaving(msgspec.Struct):
+    """How an actor that has begun to end will end.
+
+    Attributes:
+        reason: why, unless ``terminate`` fails.
+        terminate: whether ``terminate`` is to run.
+        message: what was being handled when it crashed, for the report.
+    """
+
+    reason: ExitReason
+    terminate: bool
+    message: object = None
+
+
+class Ties:
+    """Links, monitors, timers, tasks, debts and exceptional states of one actor."""
+
+    __slots__ = (
+        "answers",
+        "idle",
+        "killing",
+        "leaving",
+        "links",
+        "monitors",
+        "owed",
+        "pipes",
+        "registries",
+        "room",
+        "started",
+        "timers",
+        "trace",
+        "traps",
+        "watches",
+        "watchdog",
+    )
+
+    def __init__(self) -> None:
+        self.links: dict[Process, None] = {}
+        self.monitors: dict[int, Monitor] = {}  # who watches this actor
+        self.watches: dict[int, Monitor] = {}  # whom this actor watches
+        self.owed: dict[ReplyTo[object], None] = {}  # calls that a handler left to be answered later
+        self.traps = False
+        self.killing = 0  # how often the handler has been cancelled by a kill
+        self.leaving: Leaving | None = None
+        self.answers: list[tuple[ReplyTo[object], object]] | None = (
+            None  # replies held back until terminate has run
+        )
+        self.pipes: set[asyncio.Task[None]] | None = None
+        self.timers: set[Timer] | None = None
+        self.room: deque[asyncio.Future[None]] | None = None  # senders that wait for room in the mailbox
+        self.started: asyncio.Future[None] | None = None  # set while init runs
+        self.registries: set[Forgets] | None = None
+        self.idle: Timer | None = None
+        self.trace: deque[object] | None = None
+        self.watchdog: TimerHandle | None = None

@@ -1,0 +1,82 @@
+"""The supervisor of children that are started on demand."""
+
+from collections.abc import Iterable
+
+from greenroom.actors.kernel import ActorRef, ExitReason, ReplyTo, handles
+from greenroom.supervisors.keeper import Child, Keeper
+from greenroom.supervisors.spec import (
+    BadSpec,
+    ChildExists,
+    ChildSpec,
+    DeleteChild,
+    RestartChild,
+    StartChild,
+    TooManyChildren,
+    Unsupported,
+)
+
+
+class DynamicSupervisor(Keeper):
+    """Starts with no child. Each is restarted alone; one that has ended for good is forgotten. They stop all at once.
+
+    Args:
+        intensity: as in ``Supervisor``.
+        period: as in ``Supervisor``.
+        max_children: how many there may be at a time, restarting ones included; None for any number.
+        extra_args: put before each child's own arguments, on restart too.
+        whole_seconds: as in ``Supervisor``.
+    """
+
+    def __init__(
+        self,
+        *,
+        intensity: int = 3,
+        period: float = 5.0,
+        max_children: int | None = None,
+        extra_args: Iterable[object] = (),
+        whole_seconds: bool = False,
+    ) -> None:
+        super().__init__(intensity, period, whole_seconds=whole_seconds)
+        if max_children is not None and (
+            not isinstance(max_children, int) or isinstance(max_children, bool) or max_children < 0
+        ):
+            raise BadSpec(f"max_children is {max_children!r}; it must be a whole number >= 0 or None")
+        self._max_children = max_children
+        self._extra_args = tuple(extra_args)
+
+    async def terminate(self, reason: ExitReason) -> None:
+        for child in self.children.values():
+            self._mark_stopping(child)
+        for child in tuple(self.children.values()):
+            await self._stop(child)
+
+    @handles
+    def start_child(self, message: StartChild, reply_to: ReplyTo[ActorRef]) -> None:
+        spec = message.spec
+        if spec.significant:
+            raise Unsupported("a dynamic supervisor has no significant children")
+        present = self.children.get(spec.id)
+        if present is not None:
+            raise ChildExists(spec.id, present.process)
+        if self._max_children is not None and len(self.children) >= self._max_children:
+            raise TooManyChildren(f"there are {len(self.children)} children already, the most there may be")
+        self.children[spec.id] = child = Child(spec)
+        self._begin(child, reply_to)
+
+    @handles
+    def restart_child(self, message: RestartChild) -> ActorRef:
+        raise Unsupported(
+            "a dynamic supervisor forgets a child that is stopped; start it again with StartChild"
+        )
+
+    @handles
+    def delete_child(self, message: DeleteChild) -> None:
+        raise Unsupported("a dynamic supervisor forgets a child that is stopped; there is nothing to delete")
+
+    def _arguments(self, spec: ChildSpec) -> tuple[object, ...]:
+        return self._extra_args + spec.args
+
+    def _start_refused(self, child: Child) -> None:
+        self.children.pop(child.spec.id, None)
+
+    _unneeded = _stopped_by_hand = _start_refused
