@@ -21,6 +21,7 @@ from greenroom.actors.storage import (
     HOLD,
     SETTLE,
     Commit,
+    Introduce,
     Query,
     Resend,
     Save,
@@ -218,6 +219,7 @@ class Ledger(Actor):
 
     async def init(self) -> None:
         """Charge what dead runtimes left in flight, then adopt what living calls hold."""
+        await self._store.call(Introduce(self.ref), timeout=60.0)
         found = await self._store.call(Query(*orphans(self._runtime_id)), timeout=60.0)
         await self._store.call(Commit((reclaim(self._runtime_id, self._now_ms()),)), timeout=60.0)
         count, cost_pusd = _count_and_sum(found)

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from greenroom.actors.batch import Batch, OpenJob
 from greenroom.actors.flow import Flow
 from greenroom.actors.kernel import ActorRef, ActorSystem
-from greenroom.supervisors.spec import ChildSpec
-from greenroom.supervisors.supervisor import StartChild
+from greenroom.supervisors.spec import ChildSpec, StartChild
 
 NAME = "batches"
 

@@ -14,8 +14,8 @@ from greenroom.actors.kernel import ActorSystem
 from greenroom.actors.limiter import Limiter
 from greenroom.actors.pool import Pool, Sockets
 from greenroom.actors.settings import ProviderSettings, Secret
-from greenroom.supervisors.spec import ChildSpec
-from greenroom.supervisors.supervisor import StartChild, Supervisor
+from greenroom.supervisors.spec import ChildSpec, StartChild
+from greenroom.supervisors.supervisor import Supervisor
 
 NAME = "providers"
 _INTENSITY = 10

@@ -42,6 +42,7 @@ from greenroom.actors.storage import (
     JOB_TOTALS,
     CallbackFailed,
     Commit,
+    Introduce,
     Query,
     Resend,
     Save,
@@ -160,6 +161,7 @@ class Batch(Actor):
     async def init(self) -> None:
         """Read where the job stands, bring the output level with it, and send the pullers off."""
         store, job = self._store, self._job
+        await store.call(Introduce(self.ref), timeout=60.0)
         # A barrier: what an earlier incarnation handed to the store is on disk and in the output.
         await store.call(Commit(()), timeout=60.0)
         count, ok, last_seq, cost_pusd, input_tokens, output_tokens = (

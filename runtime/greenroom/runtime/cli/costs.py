@@ -1,8 +1,9 @@
 """`greenroom costs`: what was spent, by provider, model and job."""
 
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
 import typer
 from msgspec import Struct
@@ -23,6 +24,15 @@ from greenroom.runtime.config import ConfigError, database_url, load_settings
 _DEFAULT: tuple[Dimension, ...] = ("provider", "model", "job")
 
 
+class Group(StrEnum):
+    """What spend may be grouped by."""
+
+    provider = "provider"
+    model = "model"
+    job = "job"
+    day = "day"
+
+
 class Spend(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Spend of one group. `estimated_usd` is the part of `cost_usd` that no provider stated."""
 
@@ -39,7 +49,7 @@ class Spend(Struct, frozen=True, kw_only=True, omit_defaults=True):
 def costs(
     *,
     by: Annotated[
-        list[Literal["provider", "model", "job", "day"]] | None,
+        list[Group] | None,
         typer.Option("--by", help="What to group by; repeatable. [default: provider, model, job]"),
     ] = None,
     job: Annotated[str | None, typer.Option(help="Only this job.")] = None,
@@ -60,7 +70,7 @@ def costs(
 
     Estimated: calls whose answer never came (cancelled, cut, killed) are charged at their upper bound.
     """
-    dimensions = tuple(by) if by else _DEFAULT
+    dimensions: tuple[Dimension, ...] = tuple(group.value for group in by) if by else _DEFAULT
     try:
         with open_read_only(database_url(load_settings(config))) as database:
             rows = database.read(spend(*dimensions, job_id=job))

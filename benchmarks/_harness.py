@@ -1,0 +1,142 @@
+"""What the benchmarks share: an upstream on another core, interleaved rounds, CPU time, and one way to report."""
+
+import asyncio
+import gc
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+from msgspec import Struct, to_builtins
+
+
+class Result(Struct, kw_only=True):
+    """One figure: a promise's (`id` as in the list of promises) or one that stands beside it (`id` empty)."""
+
+    id: str
+    what: str
+    value: float
+    unit: str
+    target: float | None
+    better: Literal["higher", "lower"]
+    min: float
+    max: float
+    against: dict[str, float] = {}
+
+    @property
+    def meets(self) -> bool | None:
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.better == "higher" else self.value <= self.target
+
+
+def pin(cpus: set[int]) -> None:
+    """Keep this process on these cores, where the system allows it."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cpus & os.sched_getaffinity(0) or os.sched_getaffinity(0))
+
+
+def two_cores() -> tuple[int, int]:
+    """A core for what is measured and another for its upstream (the same one where there is only one)."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0, 0]
+    return cores[0], cores[-1]
+
+
+@contextmanager
+def upstream(*options: str, core: int) -> Iterator[str]:
+    """`greenroom simulate` in a process of its own, on another core; gives its base URL."""
+    command = [sys.executable, "-m", "greenroom.runtime.cli", "simulate", "--port", "0", "--json", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            ready = json.loads(process.stdout.readline())
+            if hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(process.pid, {core})
+            yield ready["openai_base_url"]
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+async def in_flight(count: int, concurrency: int, one: Callable[[int], Awaitable[object]]) -> None:
+    """Do `one(0)` to `one(count - 1)`, so many at a time."""
+    numbers = iter(range(count))
+
+    async def worker() -> None:
+        for number in numbers:
+            await one(number)
+
+    await asyncio.gather(*(worker() for _ in range(concurrency)))
+
+
+async def cpu_us(count: int, concurrency: int, one: Callable[[int], Awaitable[object]]) -> float:
+    """CPU microseconds that this process (all threads) spends on each of `count` calls."""
+    gc.collect()
+    before = time.process_time()
+    await in_flight(count, concurrency, one)
+    return (time.process_time() - before) / count * 1e6
+
+
+def ratios(ours: list[float], theirs: list[float]) -> list[float]:
+    """Round by round, so that a drift of the machine's speed falls out."""
+    return [a / b for a, b in zip(ours, theirs, strict=True)]
+
+
+def spread(values: list[float]) -> tuple[float, float, float]:
+    """Median, least and largest."""
+    return statistics.median(values), min(values), max(values)
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions of these packages; the missing are left out."""
+    found: dict[str, str] = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def report(benchmark: str, results: list[Result], compared: dict[str, str], *, as_json: bool) -> int:
+    """Print the results; 1 if a promise falls short, else 0."""
+    if as_json:
+        rows = [to_builtins(result) | {"meets": result.meets} for result in results]
+        print(
+            json.dumps(
+                {
+                    "benchmark": benchmark,
+                    "python": platform.python_version(),
+                    "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                    "versions": compared,
+                    "results": rows,
+                }
+            )
+        )
+    else:
+        print(f"{benchmark}: Python {platform.python_version()}, {os.cpu_count()} cores, {compared}")
+        for result in results:
+            _print(result)
+    return int(any(result.meets is False for result in results))
+
+
+def _print(result: Result) -> None:
+    mark = {True: "ok  ", False: "MISS", None: "    "}[result.meets]
+    target = (
+        ""
+        if result.target is None
+        else f" (promised {'>=' if result.better == 'higher' else '<='} {result.target:g})"
+    )
+    print(
+        f"  {mark} {result.id:4} {result.what}: {result.value:.3g} {result.unit}"
+        f" [{result.min:.3g} to {result.max:.3g}]{target}"
+    )
+    for name, value in result.against.items():
+        print(f"              {name}: {value:.4g}")
