@@ -5,6 +5,7 @@ falls short. `python -m benchmarks NAME --help` tells a benchmark's own options.
 """
 
 import importlib
+import itertools
 import pkgutil
 import sys
 
@@ -16,7 +17,7 @@ def names() -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-    chosen = [word for word in argv if not word.startswith("-")] if argv and not argv[0].startswith("-") else []
+    chosen = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
     options = argv[len(chosen) :]
     if not chosen and "--help" in options:
         print(f"{__doc__}\nBenchmarks: {', '.join(names())}")
