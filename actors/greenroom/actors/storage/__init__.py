@@ -5,7 +5,7 @@ starts.
 """
 
 from greenroom.actors.storage.binding import Parameters, Statement, Upsert, Write
-from greenroom.actors.storage.database import Database, DatabaseStatistics
+from greenroom.actors.storage.database import Database
 from greenroom.actors.storage.errors import (
     CallbackFailed,
     DatabaseCorrupt,
@@ -17,6 +17,16 @@ from greenroom.actors.storage.errors import (
     StorageClosed,
     StorageFailed,
     WriteRejected,
+)
+from greenroom.actors.storage.messages import (
+    Commit,
+    DatabaseStatistics,
+    GetStorageStatistics,
+    Introduce,
+    Query,
+    Resend,
+    Save,
+    Saved,
 )
 from greenroom.actors.storage.reader import MAX_ROWS, ReadOnly, Rows, open_read_only
 from greenroom.actors.storage.statements import (
@@ -37,6 +47,7 @@ from greenroom.actors.storage.statements import (
     reclaim,
     spend,
 )
+from greenroom.actors.storage.store import Store
 from greenroom.actors.storage.tables import TICKET_BITS, attempts, items, jobs, metadata, runtimes
 from greenroom.actors.storage.writer import Failures, Job, WriterStatistics
 
@@ -54,6 +65,7 @@ __all__ = (
     "TICKET_BITS",
     "UPDATE_JOB",
     "CallbackFailed",
+    "Commit",
     "Database",
     "DatabaseCorrupt",
     "DatabaseMissing",
@@ -64,14 +76,21 @@ __all__ = (
     "DatabaseUnusable",
     "Dimension",
     "Failures",
+    "GetStorageStatistics",
+    "Introduce",
     "Job",
     "Parameters",
+    "Query",
     "ReadOnly",
+    "Resend",
     "Rows",
+    "Save",
+    "Saved",
     "SpendRow",
     "Statement",
     "StorageClosed",
     "StorageFailed",
+    "Store",
     "Upsert",
     "Write",
     "WriteRejected",

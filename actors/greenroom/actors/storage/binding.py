@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Protocol
 
 from msgspec import Struct
-from sqlalchemy import Executable, Insert, Table, bindparam, literal_column, text
+from sqlalchemy import Executable, Insert, LargeBinary, Table, bindparam, literal_column, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.elements import BindParameter, ClauseElement
@@ -24,8 +24,13 @@ Row = tuple[object, ...]
 MAX_STATEMENTS = 512
 """Distinct statements kept compiled. Beyond that all are forgotten: who builds a statement per write pays for it."""
 
-_WIDTHS = (128, 64, 32, 16, 8, 4, 2)
-"""Rows of one INSERT. Powers of two, so that a driver's statement cache holds them all; 128 is where gains flatten."""
+_WIDTH_STEP = 16
+_MAX_WIDTH = 128
+"""Rows of one INSERT: any number up to 16, then multiples of 16, so that any count takes few steps and a driver's
+statement cache holds all variants (23 of a statement, about 2 MB). Gains flatten at 128."""
+
+_MAX_BLOB_WIDTH = 16
+"""Rows of one INSERT that brings blobs: SQLite keeps a cached statement's last values in memory."""
 
 _VALUES = re.compile(r"\bVALUES (\([^()]*\))")
 # Values of these types go to either driver as they are; SQLAlchemy's bind processors for them only re-check.
@@ -132,8 +137,14 @@ class Prepared:
             )
         self.sql = str(compiled)
         self.names = frozenset(name for name in names if binds[name].required)
+        self.name_count = len(self.names)
         self.row = _row_maker(names, binds, dialect)
-        self._wide: dict[int, str] = _widen(self.sql, len(names), dialect) if is_insert else {}
+        self._group = _value_group(self.sql, len(names), dialect) if is_insert else ""
+        self._max_width = 1
+        if self._group:
+            blobs = any(isinstance(binds[name].type, LargeBinary) for name in names)
+            self._max_width = _MAX_BLOB_WIDTH if blobs else _MAX_WIDTH
+        self._wide: dict[int, str] = {}
 
     def bind(self, parameters: Parameters) -> Row:
         """The values in the order of the placeholders.
@@ -142,7 +153,7 @@ class Prepared:
             WriteRejected: the names are not those that the statement was first written with.
         """
         try:
-            if len(parameters) == len(self.names):
+            if len(parameters) == self.name_count:
                 return self.row(parameters)
         except KeyError:
             pass
@@ -153,36 +164,46 @@ class Prepared:
         """Run the statement for every row, in order, in as few steps as the statement allows."""
         if len(rows) == 1:
             cursor.execute(self.sql, rows[0])
-            return
-        if not self._wide:
+        elif self._max_width == 1:
             cursor.executemany(self.sql, rows)
-            return
+        else:
+            self._execute_wide(cursor, rows)
+
+    def _execute_wide(self, cursor: Cursor, rows: Sequence[Row]) -> None:
         start, left = 0, len(rows)
-        for width in _WIDTHS:
-            while left >= width:
-                flat: list[object] = []
-                for row in rows[start : start + width]:
-                    flat += row
-                cursor.execute(self._wide[width], flat)
-                start += width
-                left -= width
-        if left:
-            cursor.execute(self.sql, rows[start])
+        while left:
+            width = min(left - left % _WIDTH_STEP or left, self._max_width)
+            flat: list[object] = []
+            for row in rows[start : start + width]:
+                flat += row
+            cursor.execute(self._wide.get(width) or self._widen(width), flat)
+            start += width
+            left -= width
+
+    def _widen(self, width: int) -> str:
+        sql = self.sql.replace(self._group, ", ".join([self._group] * width), 1)
+        self._wide[width] = sql
+        return sql
 
 
-class Preparer:
+class Preparer(dict[int, Prepared]):
     """Compiled statements of one dialect, by the statement's identity. Used by one thread."""
 
     def __init__(self, dialect: Dialect) -> None:
+        super().__init__()
         self._dialect = dialect
-        self._prepared: dict[int, Prepared] = {}
 
-    def __call__(self, statement: Statement, parameters: Parameters) -> Prepared:
-        prepared = self._prepared.get(id(statement))
+    def prepare(self, statement: Statement, parameters: Parameters) -> Prepared:
+        """The statement compiled, at once if it was before.
+
+        Raises:
+            WriteRejected: it cannot be compiled.
+        """
+        prepared = self.get(id(statement))
         if prepared is None:
-            if len(self._prepared) >= MAX_STATEMENTS:
-                self._prepared.clear()
-            prepared = self._prepared[id(statement)] = Prepared(statement, parameters, self._dialect)
+            if len(self) >= MAX_STATEMENTS:
+                self.clear()
+            prepared = self[id(statement)] = Prepared(statement, parameters, self._dialect)
         return prepared
 
 
@@ -191,13 +212,15 @@ def _name(statement: Statement) -> str:
     return repr(statement) if table is None else f"<{type(statement).__name__} of {table}>"
 
 
-def _widen(sql: str, placeholder_count: int, dialect: Dialect) -> dict[int, str]:
+def _value_group(sql: str, placeholder_count: int, dialect: Dialect) -> str:
+    """The one parenthesis of values that may be repeated for more rows; empty if there is no such thing."""
     groups = _VALUES.findall(sql)
     placeholder = "?" if dialect.paramstyle == "qmark" else "%s"
-    # Only where every placeholder stands in the one group of values: then rows may simply follow each other.
+    # Every placeholder must stand in it: then the values of one row simply follow those of another.
     if len(groups) != 1 or groups[0].count(placeholder) != placeholder_count:
-        return {}
-    return {width: sql.replace(groups[0], ", ".join(groups * width), 1) for width in _WIDTHS}
+        return ""
+    group: str = groups[0]
+    return group
 
 
 def _row_maker(

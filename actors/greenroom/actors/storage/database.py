@@ -16,21 +16,16 @@ from sqlalchemy import Engine, Executable, text
 
 from greenroom.actors.storage import migrations
 from greenroom.actors.storage.binding import Parameters
+from greenroom.actors.storage.book import Book
 from greenroom.actors.storage.engine import explain, file_of, parse, reading, writing
 from greenroom.actors.storage.errors import DatabaseUnusable, StorageClosed, StorageFailed
 from greenroom.actors.storage.lock import DatabaseLock, Owner
-from greenroom.actors.storage.reader import Reader, Rows
+from greenroom.actors.storage.messages import DatabaseStatistics
+from greenroom.actors.storage.reader import Done, Reader, Rows
 from greenroom.actors.storage.statements import END_RUNTIME, START_RUNTIME
-from greenroom.actors.storage.writer import Failures, Job, Writer, WriterStatistics
+from greenroom.actors.storage.writer import Deliver, Failures, Job, Writer
 
 CLOSE_TIMEOUT_S = 10.0
-
-
-class DatabaseStatistics(Struct, frozen=True):
-    """The writer's figures, whether the database is open, and the size of its files in bytes (0 on a server)."""
-
-    state: Literal["new", "open", "closed"]
-    writer: WriterStatistics | None
 
 
 class _Open(Struct, frozen=True):
@@ -67,10 +62,11 @@ class Database:
         self._app_version = app_version
         self._now_ms = now_ms
         self._lock = DatabaseLock(self._path) if self._path is not None else None
+        self.book = Book()
         self._opening = threading.Lock()
         self._opened: _Open | None = None
         self._closed = False
-        self._deliver: Callable[[Sequence[Job], Failures], None] | None = None
+        self._deliver: Deliver | None = None
 
     def __repr__(self) -> str:
         return f"<{self._where}: {self._state()}>"
@@ -159,7 +155,7 @@ class Database:
             if self._lock is not None:
                 self._lock.release()
 
-    def attach(self, deliver: Callable[[Sequence[Job], Failures], None]) -> None:
+    def attach(self, deliver: Deliver) -> None:
         """Say who hears what became of each group. Called in the writer's thread; the last one attached hears all."""
         self._deliver = deliver
 
@@ -172,7 +168,10 @@ class Database:
             StorageClosed: it is not open.
             StorageFailed: too much waits for the disk already; the job was not taken.
         """
-        self._need_open().writer.put(job)
+        opened = self._opened
+        if opened is None:
+            raise StorageClosed(f"{self._where} is not open")
+        opened.writer.put(job)
 
     async def read(self, statement: Executable, parameters: Parameters | None = None) -> Rows:
         """The rows of a query, from what is committed at that moment. At most `MAX_ROWS`; page by key.
@@ -187,12 +186,19 @@ class Database:
         answer: asyncio.Future[Rows] = loop.create_future()
 
         def done(rows: Rows | None, error: StorageFailed | None) -> None:
-            # A loop that is gone has nobody who waits.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_resolve, answer, rows, error)
+            loop.call_soon_threadsafe(_resolve, answer, rows, error)
 
-        self._need_open().reader.put(statement, parameters or {}, done)
+        self.query(statement, parameters or {}, done)
         return await answer
+
+    def query(self, statement: Executable, parameters: Parameters, done: Done) -> None:
+        """As `read`, for callers that do not wait: `done` is called in the reader's thread, exactly once.
+
+        Raises:
+            StorageClosed: it is not open.
+            StorageFailed: too many queries wait.
+        """
+        self._need_open().reader.put(statement, parameters, done)
 
     def statistics(self) -> DatabaseStatistics:
         """The figures of this moment."""

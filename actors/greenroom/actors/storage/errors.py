@@ -14,7 +14,7 @@
 All derive from the kernel's `Refused`: the store lives on, and whoever asked is told.
 """
 
-from greenroom.actors.kernel.errors import Refused
+from greenroom.actors.kernel import Refused
 
 
 class StorageFailed(Refused):

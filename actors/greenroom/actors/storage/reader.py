@@ -19,7 +19,7 @@ MAX_READS = 1_000
 """Queries that may wait."""
 
 Rows = list[tuple[object, ...]]
-Done = Callable[[Rows | None, StorageFailed | None], None]
+Done = Callable[[Rows | None, StorageFailed | None], object]
 _Read = tuple[Executable, Parameters, Done]
 
 
@@ -96,12 +96,12 @@ class Reader:
         with suppress(Empty):
             while True:
                 if (late := self._queue.get_nowait()) is not None:
-                    late[2](None, closed)
+                    self._answer(late[2], None, closed)
         self._disconnect()
 
     def _serve(self, statement: Executable, parameters: Parameters, done: Done) -> None:
         if self._closing:
-            done(None, StorageClosed(f"{self._where} is closed"))
+            self._answer(done, None, StorageClosed(f"{self._where} is closed"))
             return
         try:
             if self._connection is None:
@@ -109,9 +109,15 @@ class Reader:
             rows = fetch(self._connection, statement, parameters, self._where)
         except Exception as error:
             self._disconnect()
-            done(None, explain(error, self._where))
+            self._answer(done, None, explain(error, self._where))
         else:
-            done(rows, None)
+            self._answer(done, rows, None)
+
+    @staticmethod
+    def _answer(done: Done, rows: Rows | None, error: StorageFailed | None) -> None:
+        # RuntimeError: the loop is closed, and with it whoever waited.
+        with suppress(RuntimeError):
+            done(rows, error)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -39,8 +39,8 @@ class Job(Protocol):
 Failures = Mapping[int, StorageFailed]
 """What went wrong, by the job's place in its group. Who is not in it is on disk."""
 
-Deliver = Callable[[Sequence[Job], Failures], None]
-Bound = list[tuple[Prepared, list[Row]]]
+Deliver = Callable[[Sequence[Job], Failures], object]
+Plan = list[tuple[Prepared, list[Row]]]
 
 
 class WriterStatistics(Struct, frozen=True):
@@ -70,7 +70,7 @@ class Writer:
         self._engine = engine
         self._where = where
         self._deliver = deliver
-        self._prepare = Preparer(engine.dialect)
+        self._preparer = Preparer(engine.dialect)
         self._begin = "BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else "BEGIN"
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._closing = False
@@ -143,53 +143,68 @@ class Writer:
 
     def _serve(self, group: list[Job]) -> None:
         failures: dict[int, StorageFailed] = {}
-        bound = self._bind(group, failures)
-        if any(bound):
+        plan = self._plan(group, failures)
+        if plan:
             try:
-                self._commit(_segments(group, bound))
+                self._commit(plan)
             except Exception as error:
                 self._roll_back()
-                self._recover(explain(error, self._where), group, bound, failures)
+                self._recover(explain(error, self._where), group, failures)
         self._call_back(group, failures)
         self._jobs += len(group)
         self._failures += len(failures)
         self._largest_group = max(self._largest_group, len(group))
         self._deliver(group, failures)
 
-    def _bind(self, group: list[Job], failures: dict[int, StorageFailed]) -> list[Bound]:
-        """Turn every job's writes into rows. A job that cannot be is out, and its list is empty."""
-        prepare = self._prepare
-        all_bound: list[Bound] = []
+    def _plan(self, group: list[Job], failures: dict[int, StorageFailed]) -> Plan:
+        """Gather the rows of equal statements, keeping each job's own order and each statement's.
+
+        A row may join an earlier run of its statement only if that run comes after everything its job has written
+        before. An ordered job stands where it is: what came before goes before it, what comes after goes after.
+        A job whose values do not fit its statement is out.
+        """
+        plan: Plan = []
+        last: dict[Prepared, int] = {}
         for index, job in enumerate(group):
-            bound: Bound = []
             try:
-                for write in job.writes:
-                    parameters = write.parameters
-                    if parameters:
-                        prepared = prepare(write.statement, parameters[0])
-                        bound.append((prepared, [prepared.bind(one) for one in parameters]))
+                bound = self._bind(job)
             except Exception as error:
                 failures[index] = explain(error, self._where)
-                bound = []
-            all_bound.append(bound)
-        return all_bound
+                continue
+            if job.ordered:
+                last.clear()
+                plan += bound
+            elif len(bound) == 1 and (place := last.get(bound[0][0])) is not None:
+                plan[place][1].extend(bound[0][1])
+            else:
+                _place(bound, plan, last)
+        return plan
 
-    def _commit(self, segments: Bound) -> None:
+    def _bind(self, job: Job) -> Plan:
+        preparer = self._preparer
+        bound: Plan = []
+        for write in job.writes:
+            parameters = write.parameters
+            if parameters:
+                statement = write.statement
+                prepared = preparer.get(id(statement)) or preparer.prepare(statement, parameters[0])
+                bound.append((prepared, [prepared.bind(one) for one in parameters]))
+        return bound
+
+    def _commit(self, plan: Plan) -> None:
         cursor = self._cursor()
         cursor.execute(self._begin)
-        for prepared, rows in segments:
+        for prepared, rows in plan:
             prepared.execute(cursor, rows)
         cursor.execute("COMMIT")
         self._commits += 1
-        self._rows += sum(len(rows) for _, rows in segments)
+        self._rows += sum(len(rows) for _, rows in plan)
 
-    def _recover(
-        self, why: StorageFailed, group: list[Job], bound: list[Bound], failures: dict[int, StorageFailed]
-    ) -> None:
-        """The group failed whole. Where one job is to blame, find it and commit the others."""
+    def _recover(self, why: StorageFailed, group: list[Job], failures: dict[int, StorageFailed]) -> None:
+        """The group failed whole. Where single jobs are to blame, find them and commit the others."""
         if isinstance(why, WriteRejected):
             try:
-                self._commit_singly(bound, failures)
+                self._commit_singly(group, failures)
             except Exception as error:
                 self._roll_back()
                 why = explain(error, self._where)
@@ -199,17 +214,17 @@ class Writer:
         for index in range(len(group)):
             failures.setdefault(index, why)
 
-    def _commit_singly(self, bound: list[Bound], failures: dict[int, StorageFailed]) -> None:
+    def _commit_singly(self, group: list[Job], failures: dict[int, StorageFailed]) -> None:
         cursor = self._cursor()
         cursor.execute(self._begin)
         rows_written = 0
         rejected: dict[int, StorageFailed] = {}
-        for index, writes in enumerate(bound):
-            if not writes:
+        for index, job in enumerate(group):
+            if index in failures:
                 continue
             cursor.execute("SAVEPOINT job")
             try:
-                for prepared, rows in writes:
+                for prepared, rows in self._bind(job):
                     prepared.execute(cursor, rows)
                     rows_written += len(rows)
             except Exception as error:
@@ -259,26 +274,13 @@ class Writer:
                 connection.invalidate()
 
 
-def _segments(group: Sequence[Job], bound: Sequence[Bound]) -> Bound:
-    """Gather rows of equal statements, keeping each job's own order and each statement's.
-
-    A row may join an earlier run of its statement only if that run comes after everything its job has written
-    before. An ordered job stands where it is: what came before goes before it, what comes after goes after.
-    """
-    segments: Bound = []
-    last: dict[int, int] = {}
-    for job, writes in zip(group, bound, strict=True):
-        if job.ordered:
-            last.clear()
-            segments += writes
-            continue
-        floor = 0
-        for prepared, rows in writes:
-            place = last.get(id(prepared), -1)
-            if place >= floor:
-                segments[place][1].extend(rows)
-            else:
-                place = last[id(prepared)] = len(segments)
-                segments.append((prepared, list(rows)))
-            floor = place
-    return segments
+def _place(bound: Plan, plan: Plan, last: dict[Prepared, int]) -> None:
+    floor = 0
+    for prepared, rows in bound:
+        place = last.get(prepared, -1)
+        if place >= floor:
+            plan[place][1].extend(rows)
+        else:
+            place = last[prepared] = len(plan)
+            plan.append((prepared, rows))
+        floor = place
