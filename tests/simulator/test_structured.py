@@ -58,11 +58,10 @@ def conforms(value: Any, schema: Any) -> bool:
             conforms(item, known[key]) if key in known else others is not False and conforms(item, others)
             for key, item in value.items()
         ]
-    if isinstance(value, list):
-        items: list[Any] = value
-        checks += [schema.get("minItems", 0) <= len(items) <= schema.get("maxItems", math.inf)]
-        checks += [conforms(item, schema.get("items", True)) for item in items]
-        checks += [not schema.get("uniqueItems") or all(items.count(item) == 1 for item in items)]
+    if has_type(value, "array"):
+        checks += [schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", math.inf)]
+        checks += [conforms(item, schema.get("items", True)) for item in value]
+        checks += [not schema.get("uniqueItems") or all(value.count(item) == 1 for item in value)]
     if isinstance(value, str):
         checks += [schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", math.inf)]
         checks += ["pattern" not in schema or re.search(schema["pattern"], value) is not None]

@@ -34,25 +34,29 @@ _OFFER = re.compile(
     re.IGNORECASE,
 )
 _CUES_BY_LABEL = {
-    "billing payment invoice": "charge charged invoice refund refunded card payment paid price billed bill subscription"
-    " receipt money fee discount coupon renewal tax vat euro dollars rechnung abgebucht factura cobro facture paiement"
-    " prelevement remboursement fattura addebito",
-    "bug technical error issue": "crash crashes error broken freeze freezes blank fails failed failing stuck wrong"
-    " loading load bug glitch reproduce exception lag white screen disappears disappeared sync absturz fehler stürzt"
-    " erreur plante bloqué fallo pantalla bloqueo errore",
-    "feature request idea suggestion": "wish please add could would love support dark mode option export integrate"
-    " integration ability suggest suggestion idea nice roadmap request wünsche wunsch sería souhait ajouter",
-    "account access login": "password login log locked account username email reset verify verification code sign"
-    " profile delete authenticator passwort konto contraseña cuenta compte connexion accesso",
-    "shipping delivery order": "parcel package delivery delivered courier tracking shipped arrive arrived arrives box"
-    " address warehouse post postal customs order ordered paket lieferung envío paquete colis livraison pacco",
-    "refund return": "refund return money back returned send-back erstattung reembolso remboursement",
+    "billing payment invoice": "charged charge invoice invoices refund refunded card payment paid price billed bill"
+    " receipt fee fees discount coupon credit renewal tax vat euro euros dollars voucher amount money plan trial"
+    " rechnung abgebucht betrag mahnung cobro cobrado factura devolver paiement remboursement addebito frete",
+    "bug technical error issue": "crash crashes error broken freeze freezes froze blank fails failed failing stuck"
+    " version firmware update updating reinstalled restart restarted reboots stops stopped invalid undefined vanish"
+    " vanished missing glitch reproduce bug screen loads sync wrong shows fehler verschwindet absturz plante"
+    " ferme erreur fallo aggiornato",
+    "feature request idea suggestion": "wish wishes feature suggestion idea option shortcut widget filter integration"
+    " roadmap adding add dark mode setting settings consider lovely handy able sort funktion"
+    " einbauen könnte filtrar estupendo lägga ajouter",
+    "account access login": "password login logged locked account accounts username email reset verify verification"
+    " code administrator profile register suspended identity authenticator admin assistant passwort konto anmelden"
+    " angemeldet contraseña cuenta compte accesso",
+    "shipping delivery order": "parcel package delivery delivered courier tracking shipped shipment dispatched dispatch"
+    " arrived arrive arrives warehouse order ordered orders driver box van pallets boxes replacement"
+    " lieferung bestelling bezorgd envío pedido colis livraison pesanan 订单号",
+    "refund return": "refund return returned money back erstattung reembolso remboursement",
     "positive good praise": "great love excellent thank thanks wonderful perfect happy best fantastic amazing enjoy",
     "negative bad complaint": "terrible bad awful disappointed worst angry broken never poor rude unacceptable useless",
     "spam": "winner prize lottery click viagra crypto offer guaranteed free casino",
     "urgent high critical": "urgent immediately asap today down outage deadline emergency critical now",
     "question": "how what where when which does can",
-    "security": "phishing hacked breach stolen password leak suspicious vulnerability",
+    "security": "phishing hacked breach stolen password leak suspicious vulnerability stranger",
 }
 _FALLBACK_LABELS = frozenset({"other", "others", "unknown", "neutral", "none", "misc", "general", "n/a"})
 
