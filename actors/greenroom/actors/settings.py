@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Seconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0, le=30 * 86_400)]
+"""Thirty days at most: a wait without an end (TOML has `inf`) would be a call that never ends."""
 Positive = Annotated[int, Meta(ge=1)]
 UsdPerMillion = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?$")]
 """Dollars per million tokens as a decimal string, so that no rate is ever a binary fraction."""
