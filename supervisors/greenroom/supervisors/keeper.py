@@ -25,9 +25,9 @@ from greenroom.actors.kernel import (
     Timer,
     handles,
 )
-from greenroom.actors.kernel.process import Process
-from greenroom.actors.kernel.reasons import crashed
-from greenroom.actors.kernel.reports import publish
+from greenroom.actors.kernel.engine.process import Process
+from greenroom.actors.kernel.contract.reasons import crashed
+from greenroom.actors.kernel.engine.reports import publish
 from greenroom.supervisors.spec import (
     WORKER_SHUTDOWN_S,
     BadSpec,
@@ -79,7 +79,9 @@ class Child:
         shutdown = self.spec.shutdown
         if shutdown is None:
             return None if self.is_supervisor else WORKER_SHUTDOWN_S
-        return None if shutdown == "infinity" else 0.0 if shutdown == "brutal_kill" else cast(float, shutdown)
+        return (
+            None if shutdown == "infinity" else 0.0 if shutdown == "brutal_kill" else cast("float", shutdown)
+        )
 
     def info(self) -> ChildInfo:
         """What others are told of it."""
@@ -158,7 +160,7 @@ class Keeper(Actor):
 
     @property
     def _me(self) -> Process:
-        return cast(Process, self.ref)
+        return cast("Process", self.ref)
 
     def _arguments(self, spec: ChildSpec) -> tuple[object, ...]:
         return spec.args

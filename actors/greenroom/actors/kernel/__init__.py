@@ -1,10 +1,10 @@
 """The actor kernel."""
 
 from greenroom.actors.kernel.actor import Actor
-from greenroom.actors.kernel.clock import Clock, FakeClock, settle
-from greenroom.actors.kernel.core import DeadLetter
+from greenroom.actors.kernel.contract.clock import Clock, FakeClock, settle
+from greenroom.actors.kernel.engine.core import DeadLetter
 from greenroom.actors.kernel.dispatch import handles
-from greenroom.actors.kernel.errors import (
+from greenroom.actors.kernel.contract.errors import (
     ActorError,
     ActorExited,
     BadReturn,
@@ -18,12 +18,12 @@ from greenroom.actors.kernel.errors import (
     SystemClosed,
     UndefinedHandler,
 )
-from greenroom.actors.kernel.messages import Call, Cast, Down, Exit, Piped, Timeout
-from greenroom.actors.kernel.reasons import Crashed, ExitReason, Killed, NoProcess, Normal, Shutdown
-from greenroom.actors.kernel.ref import ActorRef, ReplyTo
-from greenroom.actors.kernel.reports import Report
+from greenroom.actors.kernel.contract.messages import Call, Cast, Down, Exit, Piped, Timeout
+from greenroom.actors.kernel.contract.reasons import Crashed, ExitReason, Killed, NoProcess, Normal, Shutdown
+from greenroom.actors.kernel.contract.ref import ActorRef, ReplyTo
+from greenroom.actors.kernel.engine.reports import Report
 from greenroom.actors.kernel.system import ActorSystem
-from greenroom.actors.kernel.timers import Pipe, Timer
+from greenroom.actors.kernel.engine.timers import Pipe, Timer
 
 __all__ = [
     "Actor",

@@ -4,15 +4,15 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from typing import cast as typed
 
-from greenroom.actors.kernel import exits
-from greenroom.actors.kernel.dispatch import Table, collect
-from greenroom.actors.kernel.reasons import ExitReason, Normal
-from greenroom.actors.kernel.ref import ActorRef
-from greenroom.actors.kernel.ties import DEAD, LEAVING, Leaving
-from greenroom.actors.kernel.timers import Pipe, Timer
+from greenroom.actors.kernel.engine import exits
+from greenroom.actors.kernel.dispatch import Entry, Table, collect
+from greenroom.actors.kernel.contract.reasons import ExitReason, Normal
+from greenroom.actors.kernel.contract.ref import ActorRef
+from greenroom.actors.kernel.engine.ties import DEAD, LEAVING, Leaving
+from greenroom.actors.kernel.engine.timers import Pipe, Timer
 
 if TYPE_CHECKING:
-    from greenroom.actors.kernel.process import Process
+    from greenroom.actors.kernel.engine.process import Process
     from greenroom.actors.kernel.system import ActorSystem
 
 Overflow = Literal["refuse", "drop_oldest"]
@@ -46,7 +46,7 @@ class Actor:
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
-        inherited: dict[type, Any] = {}
+        inherited: dict[type[Any], Entry] = {}
         for base in reversed(cls.__mro__[1:]):
             if isinstance(table := base.__dict__.get("__table__"), Table):
                 inherited |= table.entries

@@ -7,8 +7,8 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 
 import msgspec
 
-from greenroom.actors.kernel.messages import Call
-from greenroom.actors.kernel.ref import ReplyTo
+from greenroom.actors.kernel.contract.messages import Call
+from greenroom.actors.kernel.contract.ref import ReplyTo
 
 Handler = Callable[
     ..., Any
@@ -29,9 +29,10 @@ def handles(function: HandlerT) -> HandlerT:
     Raises:
         TypeError: ``function`` is no function, or its parameters are not annotated as above.
     """
-    if not isinstance(function, FunctionType):
+    marked: object = function
+    if not isinstance(marked, FunctionType):
         raise TypeError(f"@handles belongs on a method, directly above its def, not on {function!r}")
-    setattr(function, _MARK, _resolve(function))
+    setattr(marked, _MARK, _resolve(marked))
     return function
 
 
@@ -40,6 +41,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     function: Handler
     is_async: bool
+    is_call: bool
     wants_reply: bool
 
 
@@ -74,14 +76,18 @@ class Table:
         "terminates",
     )
 
-    def __init__(self, kind: type, entries: Mapping[type, Entry]) -> None:
+    def __init__(self, kind: type[Any], entries: Mapping[type[Any], Entry]) -> None:
         plain = {
             kind: entry for kind, entry in entries.items() if not entry.is_async and not entry.wants_reply
         }
         self.kind = kind
         self.owner = kind.__name__
-        self.calls = {kind: entry.function for kind, entry in plain.items() if issubclass(kind, Call)}
-        self.casts = {kind: entry.function for kind, entry in plain.items() if not issubclass(kind, Call)}
+        self.calls: dict[type[Any], Handler] = {
+            kind: entry.function for kind, entry in plain.items() if issubclass(kind, Call)
+        }
+        self.casts: dict[type[Any], Handler] = {
+            kind: entry.function for kind, entry in plain.items() if not issubclass(kind, Call)
+        }
         self.entries = dict(entries)
         self.initialises = self.terminates = self.informed = False
         self.drops_oldest = False
@@ -89,14 +95,14 @@ class Table:
         self.shutdown_s: float | None = None
 
 
-def collect(cls: type, inherited: Mapping[type, Entry]) -> dict[type, Entry]:
+def collect(cls: type[Any], inherited: Mapping[type[Any], Entry]) -> dict[type[Any], Entry]:
     """The handlers of ``cls``: its own, and the inherited ones that it does not replace.
 
     Raises:
         TypeError: two handlers for one message, or a message class that is not a frozen Struct.
     """
     entries = {kind: entry for kind, entry in inherited.items() if entry.function.__name__ not in vars(cls)}
-    own: dict[type, str] = {}
+    own: dict[type[Any], str] = {}
     for name, function in vars(cls).items():
         mark = getattr(function, _MARK, None)
         if mark is None:
@@ -112,11 +118,13 @@ def collect(cls: type, inherited: Mapping[type, Entry]) -> dict[type, Entry]:
             raise TypeError(
                 f"{cls.__qualname__}.{name}: {kind.__qualname__} is no Call, so nobody waits for a reply to it"
             )
-        entries[kind] = Entry(function, inspect.iscoroutinefunction(function), wants_reply)
+        entries[kind] = Entry(
+            function, inspect.iscoroutinefunction(function), issubclass(kind, Call), wants_reply
+        )
     return entries
 
 
-def _check_message(cls: type, name: str, kind: type) -> None:
+def _check_message(cls: type[Any], name: str, kind: type[Any]) -> None:
     config = getattr(kind, "__struct_config__", None)
     if config is None:
         raise TypeError(
@@ -128,7 +136,7 @@ def _check_message(cls: type, name: str, kind: type) -> None:
         )
 
 
-def _resolve(function: FunctionType) -> tuple[type, bool]:
+def _resolve(function: FunctionType) -> tuple[type[Any], bool]:
     where = function.__qualname__
     parameters = list(inspect.signature(function).parameters.values())[1:]
     if len(parameters) not in {1, 2}:

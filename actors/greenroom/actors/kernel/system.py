@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import anyio
 
-from greenroom.actors.kernel import exits
+from greenroom.actors.kernel.engine import exits
 from greenroom.actors.kernel.actor import Actor, check_capacity
-from greenroom.actors.kernel.clock import Clock
-from greenroom.actors.kernel.core import Core, DeadLetter, log
-from greenroom.actors.kernel.errors import CallingSelf, NameTaken, StartFailed, Stop, SystemClosed
-from greenroom.actors.kernel.messages import Down
-from greenroom.actors.kernel.named import NamedRef
-from greenroom.actors.kernel.process import Process
-from greenroom.actors.kernel.reasons import ExitReason, Killed, NoProcess, Shutdown, crashed
-from greenroom.actors.kernel.ref import ActorRef
-from greenroom.actors.kernel.ties import DEAD, RUNNING, STARTING
+from greenroom.actors.kernel.engine.calls import Incarnation
+from greenroom.actors.kernel.contract.clock import Clock
+from greenroom.actors.kernel.engine.core import Core, DeadLetter, log
+from greenroom.actors.kernel.contract.errors import CallingSelf, NameTaken, StartFailed, Stop, SystemClosed
+from greenroom.actors.kernel.contract.messages import Down
+from greenroom.actors.kernel.engine.named import NamedRef
+from greenroom.actors.kernel.engine.process import Process
+from greenroom.actors.kernel.contract.reasons import ExitReason, Killed, NoProcess, Shutdown, crashed
+from greenroom.actors.kernel.contract.ref import ActorRef
+from greenroom.actors.kernel.engine.ties import DEAD, RUNNING, STARTING
 
 if TYPE_CHECKING:
-    from greenroom.actors.kernel.reports import Report
+    from greenroom.actors.kernel.engine.reports import Report
 
 STOP_TIMEOUT_S = 5.0
 _STOPS_PER_TURN = 500
@@ -140,12 +141,12 @@ class ActorSystem:
         try:
             if kind is not None and issubclass(kind, Actor):
                 made = kind.__new__(kind)
-                process = Process(core, made, name=name, parent=parent, capacity=made.capacity)
+                process = Incarnation(core, made, name=name, parent=parent, capacity=made.capacity)
                 made.ref = process
                 made.__init__(*args, **(kwargs or {}))  # type: ignore[misc]  # bound first, so that __init__ may use self.ref
             else:
                 made = actor(*args, **(kwargs or {}))
-                process = Process(core, made, name=name, parent=parent, capacity=made.capacity)
+                process = Incarnation(core, made, name=name, parent=parent, capacity=made.capacity)
                 made.ref = process
         except (KeyboardInterrupt, SystemExit):
             raise
@@ -236,7 +237,10 @@ class ActorSystem:
     # --- ending -----------------------------------------------------------------------------------------------------
 
     async def stop(
-        self, ref: ActorRef, reason: ExitReason | None = None, timeout: float | None = STOP_TIMEOUT_S
+        self,
+        ref: ActorRef,
+        reason: ExitReason | None = None,
+        timeout: float | None = STOP_TIMEOUT_S,  # noqa: ASYNC109  # when it is over the actor is killed
     ) -> ExitReason:
         """Asks an actor to end, in its turn, and waits until it is gone.
 
@@ -316,7 +320,12 @@ class ActorSystem:
         """Ends a monitor of the running actor. Its ``Down`` will not come, even if it waits in the mailbox already."""
         exits.demonitor(self.current("demonitor"), monitor)
 
-    async def wait_down(self, ref: ActorRef, *, timeout: float | None = None) -> Down:
+    async def wait_down(
+        self,
+        ref: ActorRef,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  # told by the injected clock
+    ) -> Down:
         """Waits until ``ref`` has ended, from anywhere.
 
         Raises:

@@ -9,17 +9,17 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from greenroom.actors.kernel import reports
-from greenroom.actors.kernel.core import log
-from greenroom.actors.kernel.errors import ActorExited, BadReturn, Ignored, StartFailed, Stop
-from greenroom.actors.kernel.messages import Down, Exit, Piped, Timeout
-from greenroom.actors.kernel.reasons import ExitReason, Killed, NoProcess, Normal, crashed
-from greenroom.actors.kernel.ref import ReplyTo
-from greenroom.actors.kernel.ties import DEAD, LEAVING, RUNNING, STARTING, Leaving, Monitor, Signal, Ties
+from greenroom.actors.kernel.engine import reports
+from greenroom.actors.kernel.engine.core import log
+from greenroom.actors.kernel.contract.errors import ActorExited, BadReturn, Ignored, StartFailed, Stop
+from greenroom.actors.kernel.contract.messages import Down, Exit, Piped, Timeout
+from greenroom.actors.kernel.contract.reasons import ExitReason, Killed, NoProcess, Normal, crashed
+from greenroom.actors.kernel.contract.ref import ANSWERED, Envelope
+from greenroom.actors.kernel.engine.ties import DEAD, LEAVING, RUNNING, STARTING, Leaving, Monitor, Signal, Ties
 
 if TYPE_CHECKING:
-    from greenroom.actors.kernel.process import Process
-    from greenroom.actors.kernel.ref import ActorRef
+    from greenroom.actors.kernel.engine.process import Process
+    from greenroom.actors.kernel.contract.ref import ActorRef
 
 KILLED = Killed()
 KILL_RETRY_S = 0.5
@@ -182,7 +182,7 @@ def die(process: "Process", reason: ExitReason, message: object = None) -> None:
     process.busy = DEAD | RUNNING
     process.reason = reason
     process.inbox = process.current = None
-    process.actor = cast(Any, None)  # its state may be large, and refs are kept long
+    process.actor = cast("Any", None)  # its state may be large, and refs are kept long
     core.processes.pop(process, None)
     core.exited += 1
     if process.name is not None:
@@ -197,15 +197,15 @@ def die(process: "Process", reason: ExitReason, message: object = None) -> None:
         _untie(process, ties, reason, starting=bool(starting))
 
 
-def _fail(process: "Process", envelope: ReplyTo[Any], reason: ExitReason) -> None:
-    envelope.answered = True
+def _fail(process: "Process", envelope: Envelope, reason: ExitReason) -> None:
+    envelope.stage = ANSWERED
     if not envelope.future.done():
         envelope.future.set_exception(ActorExited(reason, process))
 
 
 def _abandon(process: "Process", inbox: Iterable[object], reason: ExitReason) -> None:
     for item in inbox:
-        if isinstance(item, ReplyTo) and not item.begun:
+        if isinstance(item, Envelope) and not item.stage:
             _fail(process, item, reason)
         elif isinstance(item, Signal):
             item.lost()
@@ -213,9 +213,11 @@ def _abandon(process: "Process", inbox: Iterable[object], reason: ExitReason) ->
             process.core.dead_letter(process, item, "left in the mailbox")
 
 
-def _untie(process: "Process", ties: Ties, reason: ExitReason, *, starting: bool) -> None:
+def _untie(  # noqa: PLR0912  # one tie after the other, each in a line or two
+    process: "Process", ties: Ties, reason: ExitReason, *, starting: bool
+) -> None:
     for envelope, value in ties.answers or ():
-        envelope.answered = True
+        envelope.stage = ANSWERED
         if not envelope.future.done():
             envelope.future.set_result(value)
     for envelope in ties.owed:
@@ -265,6 +267,10 @@ def send_exit(process: "Process", sender: "ActorRef | None", reason: ExitReason)
         process.post(Exit(sender, reason))
     elif traps or not isinstance(reason, Normal):
         process.post(ExitSignal(reason))
+
+
+def take_note(process: "Process", item: object) -> None:
+    """Something is about to be handled by an actor that is traced, or waits for silence."""
 
 
 def link(process: "Process", peer: "Process") -> None:

@@ -2,15 +2,18 @@
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Generic
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Generic
 
-from greenroom.actors.kernel.errors import Refused
-from greenroom.actors.kernel.messages import Call, ReplyT
+from greenroom.actors.kernel.engine.deadlines import Queue
+from greenroom.actors.kernel.contract.messages import Call, ReplyT
 
 if TYPE_CHECKING:
-    from greenroom.actors.kernel.process import Process
+    from greenroom.actors.kernel.engine.process import Process
 
 DEFAULT_TIMEOUT_S = 5.0
+BEGUN = 1  # a handler has it
+ANSWERED = 2
 
 _log = logging.getLogger("greenroom.actors")
 
@@ -24,7 +27,9 @@ class ActorRef:
 
     __slots__ = ()
 
-    async def call(self, message: Call[ReplyT], *, timeout: float | None = DEFAULT_TIMEOUT_S) -> ReplyT:
+    def call(
+        self, message: Call[ReplyT], *, timeout: float | None = DEFAULT_TIMEOUT_S
+    ) -> Coroutine[Any, Any, ReplyT]:
         """Sends ``message`` and waits for the reply.
 
         Args:
@@ -66,20 +71,36 @@ class ActorRef:
         raise NotImplementedError
 
 
-class ReplyTo(Generic[ReplyT]):
+class Envelope:
+    """A call on its way, and whom to answer. To handlers it is a ``ReplyTo``."""
+
+    __slots__ = ("future", "message", "process", "queue", "stage")
+
+    def __init__(self, process: "Process", message: object, future: asyncio.Future[Any]) -> None:
+        self.process = process
+        self.message = message
+        self.future = future
+        self.queue: Queue | None = None  # where it waits for its deadline
+        self.stage = 0  # in the mailbox; once begun, it is an object like any other
+
+    def expire(self, limit_s: float) -> None:
+        """The caller's time is up."""
+        if not self.future.done():
+            what = type(self.message).__qualname__
+            self.future.set_exception(
+                TimeoutError(f"{self.process!r} did not answer {what} within {limit_s:g} s")
+            )
+
+
+class ReplyTo(Envelope, Generic[ReplyT]):
     """The right to answer one call, once, from anywhere, also after the handler has returned.
 
     A handler gets it by taking a second parameter annotated so. It is not made by hand.
     """
 
-    __slots__ = ("answered", "begun", "future", "message", "process")
+    __slots__ = ()
 
-    def __init__(self, process: "Process", message: object, future: asyncio.Future[ReplyT]) -> None:
-        self.process = process
-        self.message = message
-        self.future = future
-        self.begun = False  # from then on it is an object like any other, also in a mailbox
-        self.answered = False
+    future: asyncio.Future[ReplyT]
 
     @property
     def abandoned(self) -> bool:
@@ -103,30 +124,19 @@ class ReplyTo(Generic[ReplyT]):
         self.future.set_exception(error)
         return True
 
-    def expire(self, limit_s: float) -> None:
-        """The caller's time is up."""
-        if not self.future.done():
-            what = type(self.message).__qualname__
-            self.future.set_exception(
-                TimeoutError(f"{self.process!r} did not answer {what} within {limit_s:g} s")
-            )
-
     def _first(self) -> bool:
         core = self.process.core
         self.process.paid(self)
-        if self.answered:
+        if self.stage == ANSWERED:
             core.second_replies += 1
             _log.warning("second reply to %s of %r refused", type(self.message).__qualname__, self.process)
             return False
-        self.answered = True
+        self.stage = ANSWERED
         if self.future.done():
             core.late_replies += 1
             return False
         return True
 
     def __repr__(self) -> str:
-        state = "answered" if self.answered else "abandoned" if self.abandoned else "open"
+        state = "answered" if self.stage == ANSWERED else "abandoned" if self.abandoned else "open"
         return f"<ReplyTo {type(self.message).__qualname__} of {self.process!r} {state}>"
-
-
-__all__ = ["DEFAULT_TIMEOUT_S", "ActorRef", "Refused", "ReplyTo"]

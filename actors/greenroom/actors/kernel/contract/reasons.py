@@ -50,6 +50,10 @@ class Crashed(ExitReason, frozen=True):
 
 def crashed(error: BaseException) -> Crashed:
     """The reason for ``error``, without the groups of one that task groups wrap around a single failure."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    while isinstance(error, BaseExceptionGroup) and len(members := _members(error)) == 1:
+        error = members[0]
     return Crashed(error)
+
+
+def _members(group: BaseExceptionGroup[BaseException]) -> tuple[BaseException, ...]:
+    return group.exceptions

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from greenroom.actors.kernel.clock import Clock, TimerHandle
-from greenroom.actors.kernel.deadlines import Deadlines
+from greenroom.actors.kernel.contract.clock import Clock, TimerHandle
+from greenroom.actors.kernel.engine.deadlines import Deadlines
 
 if TYPE_CHECKING:
-    from greenroom.actors.kernel.process import Process
-    from greenroom.actors.kernel.ref import ActorRef
-    from greenroom.actors.kernel.reports import Report
+    from greenroom.actors.kernel.engine.process import Process
+    from greenroom.actors.kernel.contract.ref import ActorRef
+    from greenroom.actors.kernel.engine.reports import Report
     from greenroom.actors.kernel.system import ActorSystem
 
 CREDIT = 32
 RENEWALS = 8
 TURN_S = 0.0005
 LINGER_S = 1.0
-_POOL_MAX = 256
+DEQUES_MAX = 256
 
 log = logging.getLogger("greenroom.actors")
 
@@ -56,7 +56,7 @@ class Core:
         self.running: Process | None = None  # whose plain handler is on the stack
         self.credit = CREDIT
         self.renewals = 0
-        self.turn_began = perf_counter()
+        self.turn_began = 0.0
         self.deadlines = Deadlines(clock)
         self.context = contextvars.copy_context()
         self.names: dict[object, Process] = {}
@@ -76,8 +76,8 @@ class Core:
         self.recent_dead_letters: deque[DeadLetter] = deque(maxlen=dead_letters_kept)
         self.on_dead_letter: Callable[[DeadLetter], object] | None = None
         self.on_report: Callable[[Report], object] | None = None
-        self._deques: list[deque[object]] = []
-        self._lingering: dict[Process, None] = {}
+        self.deques: list[deque[object]] = []  # empty mailboxes, for the next who needs one
+        self.lingering: dict[Process, None] = {}
         self._leaving: dict[Process, None] = {}
         self._linger_timer: TimerHandle | None = None
 
@@ -85,17 +85,13 @@ class Core:
 
     def renew(self) -> bool:
         """Credit is used up: more of it if this turn of the loop is young, else False."""
-        if self.renewals >= RENEWALS or perf_counter() - self.turn_began > TURN_S:
+        if not self.renewals:
+            self.turn_began = perf_counter()
+        elif self.renewals >= RENEWALS or perf_counter() - self.turn_began > TURN_S:
             return False
         self.renewals += 1
         self.credit = CREDIT
         return True
-
-    def turned(self) -> None:
-        """The loop has come round: full credit."""
-        self.credit = CREDIT
-        self.renewals = 0
-        self.turn_began = perf_counter()
 
     def current(self) -> "Process | None":
         """The actor whose handler is running."""
@@ -106,18 +102,9 @@ class Core:
 
     # --- mailboxes and tasks on loan --------------------------------------------------------------------------------
 
-    def lend(self) -> deque[object]:
-        """An empty mailbox."""
-        return self._deques.pop() if self._deques else deque()
-
-    def give_back(self, inbox: deque[object]) -> None:
-        """Takes an empty mailbox back."""
-        if len(self._deques) < _POOL_MAX:
-            self._deques.append(inbox)
-
     def linger(self, process: "Process") -> None:
         """``process`` has a task and nothing to do. One that stays so for a second or two loses its task."""
-        self._lingering[process] = None
+        self.lingering[process] = None
         if self._linger_timer is None:
             self._linger_timer = self.clock.call_later(LINGER_S, self._release_lingering)
 
@@ -125,7 +112,7 @@ class Core:
         self._linger_timer = None
         for process in self._leaving:
             process.release()
-        self._leaving, self._lingering = self._lingering, {}
+        self._leaving, self.lingering = self.lingering, {}
         if self._leaving:
             self._linger_timer = self.clock.call_later(LINGER_S, self._release_lingering)
 
@@ -178,9 +165,9 @@ class Core:
         if self._linger_timer is not None:
             self._linger_timer.cancel()
             self._linger_timer = None
-        for process in [*self._leaving, *self._lingering]:
+        for process in [*self._leaving, *self.lingering]:
             process.release()
-        self._leaving, self._lingering = {}, {}
+        self._leaving, self.lingering = {}, {}
         for waiters in self.name_waiters.values():
             for waiter in waiters:
                 if not waiter.done():

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from greenroom.actors.kernel.clock import TimerHandle
-from greenroom.actors.kernel.reasons import ExitReason
+from greenroom.actors.kernel.contract.clock import TimerHandle
+from greenroom.actors.kernel.contract.reasons import ExitReason
 
 if TYPE_CHECKING:
-    from greenroom.actors.kernel.process import Process
-    from greenroom.actors.kernel.ref import ActorRef, ReplyTo
-    from greenroom.actors.kernel.timers import Timer
+    from greenroom.actors.kernel.engine.process import Process
+    from greenroom.actors.kernel.contract.ref import ActorRef, Envelope
+    from greenroom.actors.kernel.engine.timers import Timer
 
 
 RUNNING = 1  # somebody empties the mailbox, or is about to
@@ -91,21 +91,19 @@ class Ties:
         "timers",
         "trace",
         "traps",
-        "watches",
         "watchdog",
+        "watches",
     )
 
     def __init__(self) -> None:
         self.links: dict[Process, None] = {}
         self.monitors: dict[int, Monitor] = {}  # who watches this actor
         self.watches: dict[int, Monitor] = {}  # whom this actor watches
-        self.owed: dict[ReplyTo[object], None] = {}  # calls that a handler left to be answered later
+        self.owed: dict[Envelope, None] = {}  # calls that a handler left to be answered later
         self.traps = False
         self.killing = 0  # how often the handler has been cancelled by a kill
         self.leaving: Leaving | None = None
-        self.answers: list[tuple[ReplyTo[object], object]] | None = (
-            None  # replies held back until terminate has run
-        )
+        self.answers: list[tuple[Envelope, object]] | None = None  # replies held back until terminate has run
         self.pipes: set[asyncio.Task[None]] | None = None
         self.timers: set[Timer] | None = None
         self.room: deque[asyncio.Future[None]] | None = None  # senders that wait for room in the mailbox

@@ -1,13 +1,12 @@
 """Messages sent later, and tasks whose results come back as messages. Both belong to an actor and end with it."""
 
-import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from greenroom.actors.kernel.messages import Piped
+from greenroom.actors.kernel.contract.messages import Piped
 
 if TYPE_CHECKING:
-    from greenroom.actors.kernel.process import Process
+    from greenroom.actors.kernel.engine.process import Process
 
 
 class Timer:

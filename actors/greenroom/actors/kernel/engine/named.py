@@ -3,16 +3,16 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from greenroom.actors.kernel.errors import ActorExited
-from greenroom.actors.kernel.messages import Call, ReplyT
-from greenroom.actors.kernel.reasons import NoProcess
-from greenroom.actors.kernel.ref import DEFAULT_TIMEOUT_S, ActorRef
+from greenroom.actors.kernel.contract.errors import ActorExited
+from greenroom.actors.kernel.contract.messages import Call, ReplyT
+from greenroom.actors.kernel.contract.reasons import NoProcess
+from greenroom.actors.kernel.contract.ref import DEFAULT_TIMEOUT_S, ActorRef
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from greenroom.actors.kernel.core import Core
-    from greenroom.actors.kernel.process import Process
+    from greenroom.actors.kernel.engine.core import Core
+    from greenroom.actors.kernel.engine.process import Process
 
 
 class NamedRef(ActorRef):
@@ -50,7 +50,11 @@ class NamedRef(ActorRef):
     async def _call_nobody(self) -> Any:
         raise ActorExited(NoProcess(), self)
 
-    async def _call_resending(self, message: Call[ReplyT], timeout: float | None) -> ReplyT:
+    async def _call_resending(
+        self,
+        message: Call[ReplyT],
+        timeout: float | None,  # noqa: ASYNC109  # a call imposes its own limit, as GenServer's does
+    ) -> ReplyT:
         clock = self.core.clock
         until = None if timeout is None else clock.monotonic() + timeout
         left = timeout
@@ -69,16 +73,16 @@ class NamedRef(ActorRef):
                 await self._wait_successor(message, left, timeout)
                 left = None if until is None else max(until - clock.monotonic(), 0.0)
 
-    async def _wait_successor(self, message: object, left: float | None, timeout: float | None) -> None:
+    async def _wait_successor(self, message: object, left_s: float | None, limit_s: float | None) -> None:
         waiter = self.core.wait_name(self.name)
         handle = None
-        if left is not None:
-            handle = self.core.clock.call_later(max(left, 0.0), _late, waiter)
+        if left_s is not None:
+            handle = self.core.clock.call_later(max(left_s, 0.0), _late, waiter)
         try:
             await waiter
         except TimeoutError:
             what = type(message).__qualname__
-            raise TimeoutError(f"nobody named {self.name!r} answered {what} within {timeout:g} s") from None
+            raise TimeoutError(f"nobody named {self.name!r} answered {what} within {limit_s:g} s") from None
         finally:
             self.core.stop_waiting(self.name, waiter)
             if handle is not None:

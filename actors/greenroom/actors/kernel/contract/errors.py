@@ -18,10 +18,10 @@ A call that is not answered in time raises the built-in ``TimeoutError``.
 
 from typing import TYPE_CHECKING
 
-from greenroom.actors.kernel.reasons import Crashed, ExitReason
+from greenroom.actors.kernel.contract.reasons import Crashed, ExitReason
 
 if TYPE_CHECKING:
-    from greenroom.actors.kernel.ref import ActorRef
+    from greenroom.actors.kernel.contract.ref import ActorRef
 
 
 class ActorError(Exception):

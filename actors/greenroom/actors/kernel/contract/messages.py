@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, dataclass_transform
 
 import msgspec
 
-from greenroom.actors.kernel.reasons import ExitReason
+from greenroom.actors.kernel.contract.reasons import ExitReason
 
 if TYPE_CHECKING:
-    from greenroom.actors.kernel.ref import ActorRef
+    from greenroom.actors.kernel.contract.ref import ActorRef
 
 ReplyT = TypeVar("ReplyT")
 
@@ -22,7 +22,7 @@ class MessageMeta(msgspec.StructMeta):
 
     __resend__: bool
 
-    def __new__(
+    def __new__(  # noqa: PYI034  # a metaclass cannot use Self
         cls,
         name: str,
         bases: tuple[type, ...],

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from greenroom.actors.kernel.core import log
-from greenroom.actors.kernel.reasons import Crashed, ExitReason
+from greenroom.actors.kernel.engine.core import log
+from greenroom.actors.kernel.contract.reasons import Crashed, ExitReason
 
 if TYPE_CHECKING:
-    from greenroom.actors.kernel.process import Process
+    from greenroom.actors.kernel.engine.process import Process
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -1,0 +1,1 @@
+"""What actors and their users name: messages, exit reasons, errors, refs, time."""
