@@ -19,7 +19,8 @@ MAX_FAILED = 10_000
 """Tags of failed saves remembered per sender. Beyond that all its tags so far count as failed: applied again if sent
 again, which is harmless for rows that bear it, where a false acknowledgement would not be."""
 
-_PRUNE_FROM = 1_024
+PRUNE_FROM = 1_024
+"""Senders known before the dead among them are looked for and forgotten."""
 
 
 class _Seen(Struct, gc=False):
@@ -63,9 +64,15 @@ class Book:
 
     def __init__(self) -> None:
         self._seen: dict[ActorRef, _Seen] = {}
-        self._prune_at = _PRUNE_FROM
+        self._prune_at = PRUNE_FROM
         self._backlog: dict[ActorRef, list[Saved | Resend]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def __contains__(self, sender: ActorRef) -> bool:
+        return sender in self._seen
 
     def introduce(self, sender: ActorRef) -> None:
         """Remember a sender that has saved nothing yet."""
@@ -138,7 +145,7 @@ class Book:
     def _enter(self, sender: ActorRef) -> _Seen:
         if len(self._seen) >= self._prune_at:
             self._prune()
-            self._prune_at = max(_PRUNE_FROM, 2 * len(self._seen))
+            self._prune_at = max(PRUNE_FROM, 2 * len(self._seen))
         seen = self._seen[sender] = _Seen()
         return seen
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import Engine, Executable, text
+from sqlalchemy import Engine, Executable
 
 from greenroom.actors.storage import migrations
 from greenroom.actors.storage.binding import Parameters
@@ -61,7 +61,7 @@ class Database:
         self._where = f"database {self._path or self._url.render_as_string(hide_password=True)}"
         self._app_version = app_version
         self._now_ms = now_ms
-        self._lock = DatabaseLock(self._path) if self._path is not None else None
+        self._lock: DatabaseLock | None = None
         self.book = Book()
         self._opening = threading.Lock()
         self._opened: _Open | None = None
@@ -73,8 +73,13 @@ class Database:
 
     @property
     def path(self) -> Path | None:
-        """The file, by its real path; None on a server."""
+        """The file, by its absolute path; None on a server."""
         return self._path
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes jobs and queries now."""
+        return self._opened is not None
 
     @property
     def runtime_id(self) -> int:
@@ -116,16 +121,14 @@ class Database:
             owner = Owner(
                 os.getpid(), socket.gethostname(), str(uuid.uuid4()), self._now_ms(), self._app_version
             )
-            if self._path is not None:
-                self._make_file(self._path)
-            if self._lock is not None:
-                self._lock.acquire(owner)
+            lock = None if self._path is None else self._own(self._path, owner)
             try:
                 self._opened = self._start(owner)
             except Exception as error:
-                if self._lock is not None:
-                    self._lock.release()
+                if lock is not None:
+                    lock.release()
                 raise self._unusable(error) from error
+            self._lock = lock
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Commit what waits, write the log back into the file, note the runtime's end, give the lock up. Blocking.
@@ -144,9 +147,9 @@ class Database:
             if opened is None:
                 return
             deadline = time.monotonic() + timeout_s
-            opened.reader.close(timeout_s)
-            if not opened.writer.close(max(0.0, deadline - time.monotonic())):
+            if not opened.writer.close(timeout_s):
                 raise StorageFailed(f"{self._where}: the disk did not take everything within {timeout_s:g} s")
+            opened.reader.close(max(0.1, deadline - time.monotonic()))
             # Only tidiness is left: a failure here loses nothing that was acknowledged.
             with contextlib.suppress(Exception):
                 self._finish(opened)
@@ -216,15 +219,21 @@ class Database:
             raise StorageClosed(f"{self._where} is not open")
         return opened
 
-    def _make_file(self, path: Path) -> None:
-        """Make the folder and the file, for this user only; files that SQLite puts beside it follow its mode."""
+    def _own(self, path: Path, owner: Owner) -> DatabaseLock:
+        """Make the folder and the file, for this user only, and lock it. Files that SQLite puts beside follow its mode.
+
+        The lock goes by the real path, so that two names of one file are one database.
+        """
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            lock = DatabaseLock(path.resolve())
         except OSError as error:
             raise DatabaseUnusable(
                 f"{self._where} cannot be written: {error.strerror}; point storage.url elsewhere"
             ) from error
+        lock.acquire(owner)
+        return lock
 
     def _start(self, owner: Owner) -> _Open:
         engine = writing(self._url)
@@ -252,15 +261,12 @@ class Database:
         return _Open(engine, beside, writer, reader, runtime_id, owner.uuid)
 
     def _finish(self, opened: _Open) -> None:
-        with opened.engine.connect() as connection:
-            with connection.begin():
-                connection.execute(
-                    END_RUNTIME, {"runtime_id": opened.runtime_id, "ended_at_ms": self._now_ms()}
-                )
-            if self._path is not None:
-                connection.execution_options(isolation_level="AUTOCOMMIT").execute(
-                    text("PRAGMA wal_checkpoint(TRUNCATE)")
-                )
+        with opened.engine.connect() as connection, connection.begin():
+            connection.execute(END_RUNTIME, {"me": opened.runtime_id, "ended_at_ms": self._now_ms()})
+        if self._path is not None:
+            # Closing the last connection would do this too, but a reader in another process may keep one.
+            with contextlib.closing(opened.engine.raw_connection()) as raw:
+                raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _hand_over(self, group: Sequence[Job], failures: Failures) -> None:
         deliver = self._deliver

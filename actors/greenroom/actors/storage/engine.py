@@ -1,6 +1,5 @@
 """How connections to the database are made, and what a driver's failure means in our words."""
 
-import os
 import sqlite3
 from pathlib import Path
 
@@ -42,7 +41,7 @@ _TROUBLE = {
 
 
 def parse(url: str) -> URL:
-    """Check a database URL and resolve the file it names, `~` included.
+    """Check a database URL and make the file it names absolute, `~` included. Reads nothing from the disk.
 
     Raises:
         DatabaseUnusable: it is no URL, names no file, or a database that greenroom cannot use.
@@ -60,7 +59,8 @@ def parse(url: str) -> URL:
             raise DatabaseUnusable(f"storage.url: write sqlite:///FILE, not {parsed.drivername}:///FILE")
         if parsed.database in {None, "", ":memory:"} or parsed.query:
             raise DatabaseUnusable(f"storage.url must name a file and nothing else, {_EXAMPLE}")
-        return parsed.set(database=os.path.realpath(Path(str(parsed.database)).expanduser()))
+        path = Path(str(parsed.database)).expanduser()
+        return parsed.set(database=str(path if path.is_absolute() else Path.cwd() / path))
     if parsed.drivername != "postgresql+psycopg":
         raise DatabaseUnusable(
             f"storage.url: {parsed.drivername} is not supported; use sqlite:///FILE or postgresql+psycopg://"
@@ -105,7 +105,7 @@ def reading(url: URL) -> Engine:
     if not path.exists():
         raise DatabaseMissing(f"there is no database at {path}")
     engine = _create(url.set(database=f"file:{_quoted(path)}", query={"mode": "ro", "uri": "true"}))
-    _prepare_sqlite(engine, ("PRAGMA query_only = ON",), begin="BEGIN")
+    _prepare_sqlite(engine, (), begin="BEGIN")
     return engine
 
 

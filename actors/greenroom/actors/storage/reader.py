@@ -1,6 +1,7 @@
 """The thread that reads, beside the one that writes, and reading from outside the process that owns the database."""
 
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
@@ -17,6 +18,8 @@ MAX_ROWS = 10_000
 
 MAX_READS = 1_000
 """Queries that may wait."""
+
+_INTERRUPT_EVERY_S = 0.02
 
 Rows = list[tuple[object, ...]]
 Done = Callable[[Rows | None, StorageFailed | None], object]
@@ -77,8 +80,11 @@ class Reader:
         """Break off the query that runs, refuse those that wait, end the thread. False if it did not end in time."""
         self._closing = True
         self._queue.put(None)
-        self._interrupt()
-        self._thread.join(timeout_s)
+        until = time.monotonic() + timeout_s
+        while self._thread.is_alive() and (left := until - time.monotonic()) > 0:
+            # Again and again: an interrupt that comes just before its query begins does nothing.
+            self._interrupt()
+            self._thread.join(min(left, _INTERRUPT_EVERY_S))
         return not self._thread.is_alive()
 
     def _interrupt(self) -> None:

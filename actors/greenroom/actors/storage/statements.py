@@ -92,9 +92,7 @@ START_RUNTIME = (
     .returning(runtimes.c.id)
 )
 END_RUNTIME = (
-    update(runtimes)
-    .where(runtimes.c.id == bindparam("runtime_id"))
-    .values(ended_at_ms=bindparam("ended_at_ms"))
+    update(runtimes).where(runtimes.c.id == bindparam("me")).values(ended_at_ms=bindparam("ended_at_ms"))
 )
 
 _ORPHANED = and_(attempts.c.state == literal_column("'held'"), attempts.c.runtime_id != bindparam("me"))

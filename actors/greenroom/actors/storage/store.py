@@ -45,7 +45,8 @@ class Store(Actor):
             DatabaseUnusable: it cannot be opened.
             StorageFailed: the disk is full, or failed.
         """
-        await anyio.to_thread.run_sync(self._database.open)
+        if not self._database.is_open:
+            await anyio.to_thread.run_sync(self._database.open)
         loop = asyncio.get_running_loop()
         # One wake-up of the loop per commit, however many saves it held.
         settle = self._book.settle

@@ -118,9 +118,8 @@ class Writer:
             group, open_ = self._take(self._queue.get())
             if group:
                 self._serve(group)
-        # What another thread queued while it saw the writer open.
-        late, _ = self._take(None)
-        if late:
+        # What another thread queued while it still saw the writer open.
+        while late := self._take(None)[0]:
             closed = StorageClosed(f"{self._where} is closed")
             self._deliver(late, dict.fromkeys(range(len(late)), closed))
         self._disconnect()
@@ -135,10 +134,6 @@ class Writer:
                     open_ = False
                 else:
                     group.append(job)
-        if len(group) == MAX_GROUP and not open_:
-            # More may wait behind the end: come back for it.
-            self._queue.put(None)
-            open_ = True
         return group, open_
 
     def _serve(self, group: list[Job]) -> None:
