@@ -175,6 +175,8 @@ async def _answer(
     ) as runtime:
         opened = await runtime.open_job(request, found)
         if opened.complete:
+            # Nothing is asked; the output is written anew where it was removed, mended where it was cut.
+            await (await runtime.start_job(opened)).wait()
             return report.already_complete(opened, as_json=options.as_json)
         if opened.resumed:
             again = f", {opened.retried} failed ones are asked again" if opened.retried else ""
