@@ -4,6 +4,7 @@ It reads one JSON request a line on standard input, answers `{"pid": ...}`, and 
 that process has ended. A forked command is a process of its own, with its own files, environment, user and signals.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -15,10 +16,16 @@ from typing import NoReturn, TypedDict
 _IMPORTED = (
     "greenroom.runtime.cli",
     "greenroom.runtime.simulator",
-    "greenroom.actors.storage.engine",
-    "sqlalchemy.dialects.sqlite",
-    "genai_prices.data_snapshot",
+    "alembic.autogenerate",
+    "alembic.command",
+    "alembic.config",
+    "anyio._backends._asyncio",
+    "genai_prices.data",
+    "platformdirs.unix",
+    "rich._emoji_codes",
     "rich.live",
+    "rich.status",
+    "sqlalchemy.dialects.sqlite",
 )
 
 
@@ -35,6 +42,8 @@ class Request(TypedDict):
 def main() -> None:
     for name in _IMPORTED:
         importlib.import_module(name)
+    # Nobody collects what was imported, so ending a command touches none of it.
+    gc.freeze()
     woken, wake = os.pipe2(os.O_NONBLOCK)
     signal.signal(signal.SIGCHLD, _wake_up)
     signal.set_wakeup_fd(wake)
