@@ -231,9 +231,9 @@ def _request(options: Options, chosen: Chosen, files: ExitStack) -> JobRequest:
     else:
         path = Path(options.input)
         source = str(absolute(path))
-        out = options.out or default_out(path)
         if not path.is_file():
             fail(f"{path}: {'is a directory, not a file' if path.is_dir() else 'there is no such file'}")
+        out = options.out or default_out(path)
     if options.input != "-" and absolute(out) == absolute(path):
         fail(f"{out} is the input itself: give another file with --out")
     return JobRequest(
@@ -264,15 +264,17 @@ def _spool(files: ExitStack) -> Path:
 async def _scan(request: JobRequest, options: Options) -> Scan:
     """Look at the whole input before anything is sent, and refuse what cannot be asked."""
     with notes.status(f"reading {request.source}") as status:
-        found = await anyio.to_thread.run_sync(
-            partial(
-                scan,
-                request.path,
-                request.defaults,
-                limit=options.limit,
-                progress=lambda lines: status.update(f"reading {request.source}: {lines:,} lines"),
-            )
+        look = partial(
+            scan,
+            request.path,
+            request.defaults,
+            limit=options.limit,
+            progress=lambda lines: status.update(f"reading {request.source}: {lines:,} lines"),
         )
+        try:
+            found = await anyio.to_thread.run_sync(look)
+        except OSError as error:
+            fail(f"{request.source} cannot be read: {error.strerror}")
     if found.bad and not options.skip_invalid:
         for bad in found.bad[:_SHOWN_BAD_LINES]:
             note(f"{request.source}, {bad}")
@@ -291,8 +293,9 @@ def _check_writable(out: Path | None) -> None:
     """Refuse an output that cannot be written before any money is spent; a file made by looking is removed."""
     if out is None:
         return
-    if out.is_dir():
-        fail(f"{out} is a directory: give a file with --out")
+    if out.exists() and not out.is_file():
+        # Opening a pipe waits for its reader, and a device may be read without end.
+        fail(f"{out} is {'a directory' if out.is_dir() else 'no ordinary file'}: give a file with --out")
     if not out.parent.is_dir():
         fail(f"{out.parent}: there is no such directory; make it, or give another file with --out")
     is_new = not out.exists()
