@@ -255,8 +255,13 @@ def _request(options: Options, chosen: Chosen, files: ExitStack) -> JobRequest:
 def _spool(files: ExitStack) -> Path:
     """Standard input as a file: it is looked at whole before any line of it is asked."""
     spool = files.enter_context(tempfile.NamedTemporaryFile(prefix="greenroom-", suffix=".jsonl"))  # noqa: SIM115 - the caller closes it
-    while block := sys.stdin.buffer.read(1 << 20):
-        spool.write(block)
+    # Reading blocks and cannot be cancelled, so Ctrl-C has to raise rather than to cancel.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        while block := sys.stdin.buffer.read(1 << 20):
+            spool.write(block)
+    finally:
+        signal.signal(signal.SIGINT, before)
     spool.flush()
     return Path(spool.name)
 
