@@ -105,6 +105,10 @@ class UpstreamThread:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
+    def wait_asked(self, count: int) -> None:
+        """Wait until so many requests have come."""
+        asyncio.run_coroutine_threadsafe(self.upstream.wait_asked(count), self._loop).result(30.0)
+
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with Upstream(self._answer) as self.upstream:
