@@ -169,6 +169,10 @@ class Prepared:
         else:
             self._execute_wide(cursor, rows)
 
+    def execute_each(self, cursor: Cursor, rows: Sequence[Row]) -> None:
+        """Run the statement row by row: PostgreSQL refuses an upsert that meets one key twice in a single step."""
+        cursor.executemany(self.sql, rows)
+
     def _execute_wide(self, cursor: Cursor, rows: Sequence[Row]) -> None:
         start, left = 0, len(rows)
         while left:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import Engine, Executable
+from sqlalchemy import Engine, Executable, func, select
 
 from greenroom.actors.storage import migrations
 from greenroom.actors.storage.binding import Parameters
@@ -26,6 +26,8 @@ from greenroom.actors.storage.statements import END_RUNTIME, START_RUNTIME
 from greenroom.actors.storage.writer import Deliver, Failures, Job, Writer
 
 CLOSE_TIMEOUT_S = 10.0
+
+_MIGRATION_LOCK = 0x67726E72
 
 
 class _Open(Struct, frozen=True):
@@ -239,6 +241,9 @@ class Database:
         engine = writing(self._url)
         try:
             with engine.connect() as connection, connection.begin():
+                if self._path is None:
+                    # Several runtimes share a server: one of them migrates, the others wait and find it done.
+                    connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
                 migrations.upgrade(connection, self._where)
                 runtime_id = connection.execute(
                     START_RUNTIME,

@@ -138,8 +138,13 @@ def _explain(cause: Exception, where: str) -> StorageFailed:
         if trouble is not None:
             return StorageFailed(f"{where}: {trouble} ({cause})")
     elif _is_connection_trouble(cause):
-        return StorageFailed(f"{where}: {cause}")
-    return WriteRejected(f"{where}: {type(cause).__name__}: {cause}")
+        return StorageFailed(f"{where}: {_first_line(cause)}")
+    return WriteRejected(f"{where}: {type(cause).__name__}: {_first_line(cause)}")
+
+
+def _first_line(cause: Exception) -> str:
+    # PostgreSQL's further lines show the row itself, and rows hold what people wrote.
+    return (str(cause).splitlines() or [""])[0]
 
 
 def _is_connection_trouble(cause: Exception) -> bool:

@@ -89,11 +89,11 @@ class Reader:
 
     def _interrupt(self) -> None:
         connection = self._connection
-        if connection is not None and self._engine.dialect.name == "sqlite":
+        if connection is not None:
             with suppress(Exception):
                 driver = connection.connection.driver_connection
                 if driver is not None:
-                    driver.interrupt()
+                    (driver.interrupt if self._engine.dialect.name == "sqlite" else driver.cancel)()
 
     def _run(self) -> None:
         while (read := self._queue.get()) is not None:

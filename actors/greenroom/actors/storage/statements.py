@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     Executable,
     Integer,
     and_,
     bindparam,
     case,
+    cast,
     func,
     insert,
     literal_column,
@@ -95,8 +97,14 @@ END_RUNTIME = (
     update(runtimes).where(runtimes.c.id == bindparam("me")).values(ended_at_ms=bindparam("ended_at_ms"))
 )
 
+
+def _total(values: ColumnElement[int]) -> ColumnElement[int]:
+    # PostgreSQL sums 64-bit integers as numeric.
+    return func.coalesce(cast(func.sum(values), BigInteger), 0)
+
+
 _ORPHANED = and_(attempts.c.state == literal_column("'held'"), attempts.c.runtime_id != bindparam("me"))
-_ORPHANS = select(func.count(), func.coalesce(func.sum(attempts.c.held_pusd), 0)).where(_ORPHANED)
+_ORPHANS = select(func.count(), _total(attempts.c.held_pusd)).where(_ORPHANED)
 _ORPHANED_BY = select(attempts.c.runtime_id).where(_ORPHANED).distinct().order_by(attempts.c.runtime_id)
 _CHARGED: dict[str, object] = {
     "state": literal_column("'settled'"),
@@ -209,10 +217,6 @@ def spend(
     if job_id is not None:
         found = found.where(columns.job_id == job_id)
     return found
-
-
-def _total(values: ColumnElement[int]) -> ColumnElement[int]:
-    return func.coalesce(func.sum(values), 0)
 
 
 PAGE = 1000

@@ -220,7 +220,7 @@ class Writer:
             cursor.execute("SAVEPOINT job")
             try:
                 for prepared, rows in self._bind(job):
-                    prepared.execute(cursor, rows)
+                    prepared.execute_each(cursor, rows)
                     rows_written += len(rows)
             except Exception as error:
                 why = explain(error, self._where)
