@@ -126,7 +126,11 @@ def database_url(settings: Settings) -> str:
 
 
 async def list_models(host: ProviderSettings, key: Secret | None) -> list[str]:
-    """The ids that a host lists at `/models`; none where nobody answers within a second."""
+    """The ids that a host lists at `/models`; none where nobody answers within a second.
+
+    Raises:
+        ConfigError: it refuses the key.
+    """
     headers = {"Authorization": f"Bearer {key.reveal()}"} if key else {}
     timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
     try:
@@ -134,6 +138,9 @@ async def list_models(host: ProviderSettings, key: Secret | None) -> list[str]:
             aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
             session.get(f"{host.base_url.rstrip('/')}/models") as response,
         ):
+            if key and response.status in {401, 403}:
+                where = host.api_key_env or host.api_key_file
+                raise ConfigError(f"{host.base_url} refuses the key ({response.status}): mend {where}")
             return [model.id for model in msgspec.json.decode(await response.read(), type=_Listing).data]
     except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError):
         return []
