@@ -275,10 +275,10 @@ class Greenroom:
         ready = msgspec.json.decode((self._logs / f"{number}.out").read_bytes(), type=dict[str, Any])
         return SimulatorProcess(running, str(ready["openai_base_url"]), journal)
 
-    def configure(self, base_url: str, *, name: str = "acme", more: str = "", retries: str = "") -> None:
+    def configure(self, base_url: str, *, name: str = "acme", more: str = "", before: str = "") -> None:
         """Write a `greenroom.toml` with one provider, whose model `fast` has a price."""
         (self.folder / "greenroom.toml").write_text(
-            f"{retries}\n"
+            f"{before}\n"
             f"[providers.{name}]\n"
             f'base_url = "{base_url}"\n'
             f'default_model = "fast"\n'
