@@ -1,9 +1,9 @@
 """What restarts whom: supervisors with OTP's semantics and names."""
 
+from greenroom.supervisors.checks import BadSpec
 from greenroom.supervisors.dynamic import DynamicSupervisor
 from greenroom.supervisors.spec import (
     Backoff,
-    BadSpec,
     ChildCounts,
     ChildExists,
     ChildInfo,

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from greenroom.actors.kernel import ActorRef, ExitReason, ReplyTo, handles
+from greenroom.supervisors.checks import check_count
 from greenroom.supervisors.keeper import Child, Keeper
 from greenroom.supervisors.spec import (
-    BadSpec,
     ChildExists,
     ChildSpec,
     DeleteChild,
@@ -37,10 +37,8 @@ class DynamicSupervisor(Keeper):
         whole_seconds: bool = False,
     ) -> None:
         super().__init__(intensity, period, whole_seconds=whole_seconds)
-        if max_children is not None and (
-            not isinstance(max_children, int) or isinstance(max_children, bool) or max_children < 0
-        ):
-            raise BadSpec(f"max_children is {max_children!r}; it must be a whole number >= 0 or None")
+        if max_children is not None:
+            check_count(max_children, "max_children")
         self._max_children = max_children
         self._extra_args = tuple(extra_args)
 

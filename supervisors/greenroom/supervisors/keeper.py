@@ -25,12 +25,12 @@ from greenroom.actors.kernel import (
     Timer,
     handles,
 )
-from greenroom.actors.kernel.engine.process import Process
 from greenroom.actors.kernel.contract.reasons import crashed
+from greenroom.actors.kernel.engine.process import Process
 from greenroom.actors.kernel.engine.reports import publish
+from greenroom.supervisors.checks import check_count, check_seconds
 from greenroom.supervisors.spec import (
     WORKER_SHUTDOWN_S,
-    BadSpec,
     ChildCounts,
     ChildInfo,
     ChildSpec,
@@ -79,9 +79,7 @@ class Child:
         shutdown = self.spec.shutdown
         if shutdown is None:
             return None if self.is_supervisor else WORKER_SHUTDOWN_S
-        return (
-            None if shutdown == "infinity" else 0.0 if shutdown == "brutal_kill" else cast("float", shutdown)
-        )
+        return None if shutdown == "infinity" else 0.0 if shutdown == "brutal_kill" else shutdown
 
     def info(self) -> ChildInfo:
         """What others are told of it."""
@@ -124,10 +122,8 @@ class Keeper(Actor):
     terminate_timeout_s = None
 
     def __init__(self, intensity: int, period: float, *, whole_seconds: bool = False) -> None:
-        if not isinstance(intensity, int) or isinstance(intensity, bool) or intensity < 0:
-            raise BadSpec(f"intensity is {intensity!r}; it must be a whole number >= 0")
-        if not isinstance(period, (int, float)) or isinstance(period, bool) or not period > 0:
-            raise BadSpec(f"period is {period!r}; it must be seconds > 0")
+        check_count(intensity, "intensity")
+        check_seconds(period, "period")
         self.children: dict[str, Child] = {}
         self._by_ref: dict[ActorRef, Child] = {}
         self._window = RestartWindow(intensity, period, whole_seconds=whole_seconds)

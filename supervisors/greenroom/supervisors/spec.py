@@ -5,17 +5,14 @@ from typing import Literal, get_args
 
 import msgspec
 
-from greenroom.actors.kernel import Actor, ActorError, ActorRef, Call, Refused
+from greenroom.actors.kernel import Actor, ActorRef, Call, Name, Refused, Via
+from greenroom.supervisors.checks import check, check_text, is_a
 
 Restart = Literal["permanent", "transient", "temporary"]
 Shutdown = float | Literal["brutal_kill", "infinity"] | None
 ChildState = Literal["running", "starting", "restarting", "stopping", "stopped"]
 
 WORKER_SHUTDOWN_S = 5.0
-
-
-class BadSpec(ActorError, ValueError):
-    """A child's spec, or a supervisor's option, is wrong; the text says which field, what it is and what it may be."""
 
 
 class Backoff(msgspec.Struct, frozen=True):
@@ -36,11 +33,11 @@ class Backoff(msgspec.Struct, frozen=True):
     reset_after_s: float = 60.0
 
     def __post_init__(self) -> None:
-        _check(self.first_s > 0, "backoff.first_s", self.first_s, "seconds > 0")
-        _check(self.factor >= 1, "backoff.factor", self.factor, "a number >= 1")
-        _check(self.max_s >= self.first_s, "backoff.max_s", self.max_s, "seconds >= first_s")
-        _check(0 <= self.jitter <= 1, "backoff.jitter", self.jitter, "a share between 0 and 1")
-        _check(self.reset_after_s >= 0, "backoff.reset_after_s", self.reset_after_s, "seconds >= 0")
+        check(self.first_s > 0, "backoff.first_s", self.first_s, "seconds > 0")
+        check(self.factor >= 1, "backoff.factor", self.factor, "a number >= 1")
+        check(self.max_s >= self.first_s, "backoff.max_s", self.max_s, "seconds >= first_s")
+        check(0 <= self.jitter <= 1, "backoff.jitter", self.jitter, "a share between 0 and 1")
+        check(self.reset_after_s >= 0, "backoff.reset_after_s", self.reset_after_s, "seconds >= 0")
 
     def delay_s(self, restart: int, chance: float) -> float:
         """Seconds before restart number ``restart`` (1 for the first) in a row, with ``chance`` drawn from [0, 1)."""
@@ -70,55 +67,52 @@ class ChildSpec(msgspec.Struct, frozen=True):
     actor: Callable[..., Actor]
     args: tuple[object, ...] = ()
     kwargs: Mapping[str, object] = {}
-    name: str | None = None
+    name: Name | None = None
     restart: Restart = "permanent"
     shutdown: Shutdown = None
     significant: bool = False
     backoff: Backoff | None = None
 
     def __post_init__(self) -> None:
+        check_text(self.id, "child: id")
         where = f"child {self.id!r}: "
-        _check(isinstance(self.id, str) and bool(self.id), "child: id", self.id, "a name that is not empty")
-        _check(
-            callable(self.actor),
+        check(
+            _is_maker(self.actor),
             f"{where}actor",
             self.actor,
             "an Actor class, or a function that makes an actor",
         )
-        if isinstance(self.actor, type):
-            _check(issubclass(self.actor, Actor), f"{where}actor", self.actor, "an Actor class")
-        _check(isinstance(self.args, tuple), f"{where}args", self.args, "a tuple")
-        _check(
-            isinstance(self.kwargs, Mapping), f"{where}kwargs", self.kwargs, "a mapping of names to values"
-        )
-        _check(
-            self.name is None or (isinstance(self.name, str) and bool(self.name)),
-            f"{where}name",
-            self.name,
-            "a name or None",
-        )
-        _check(
+        check(is_a(self.args, tuple), f"{where}args", self.args, "a tuple")
+        check(is_a(self.kwargs, Mapping), f"{where}kwargs", self.kwargs, "a mapping of names to values")
+        if self.name is not None and not is_a(self.name, Via):
+            check_text(self.name, f"{where}name")
+        check(
             self.restart in get_args(Restart), f"{where}restart", self.restart, " or ".join(get_args(Restart))
         )
-        _check(
+        check(
             _is_shutdown(self.shutdown),
             f"{where}shutdown",
             self.shutdown,
             "seconds >= 0, brutal_kill, infinity or None",
         )
-        _check(isinstance(self.significant, bool), f"{where}significant", self.significant, "True or False")
-        _check(
-            not (self.significant and self.restart == "permanent"),
-            f"{where}significant",
-            True,
-            "False for a permanent child",
-        )
-        _check(
-            self.backoff is None or isinstance(self.backoff, Backoff),
+        check(is_a(self.significant, bool), f"{where}significant", self.significant, "True or False")
+        if self.significant:
+            check(
+                self.restart != "permanent",
+                f"{where}restart",
+                self.restart,
+                "temporary or transient for a significant child",
+            )
+        check(
+            self.backoff is None or is_a(self.backoff, Backoff),
             f"{where}backoff",
             self.backoff,
             "a Backoff or None",
         )
+
+
+def _is_maker(actor: object) -> bool:
+    return issubclass(actor, Actor) if isinstance(actor, type) else callable(actor)
 
 
 def _is_shutdown(shutdown: object) -> bool:
@@ -127,11 +121,6 @@ def _is_shutdown(shutdown: object) -> bool:
     if isinstance(shutdown, (int, float)):
         return shutdown >= 0
     return shutdown in {None, "brutal_kill", "infinity"}
-
-
-def _check(right: bool, field: str, value: object, expected: str) -> None:
-    if not right:
-        raise BadSpec(f"{field} is {value!r}; it must be {expected}")
 
 
 def check_specs(specs: Iterable[ChildSpec]) -> list[ChildSpec]:
@@ -143,8 +132,8 @@ def check_specs(specs: Iterable[ChildSpec]) -> list[ChildSpec]:
     checked = list(specs)
     seen: set[str] = set()
     for spec in checked:
-        _check(isinstance(spec, ChildSpec), "a child's spec", spec, "a ChildSpec")
-        _check(spec.id not in seen, "id", spec.id, "unique under its supervisor")
+        check(is_a(spec, ChildSpec), "a child's spec", spec, "a ChildSpec")
+        check(spec.id not in seen, "id", spec.id, "unique under its supervisor")
         seen.add(spec.id)
     return checked
 

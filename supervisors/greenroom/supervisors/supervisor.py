@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Literal, get_args
 
 from greenroom.actors.kernel import ActorRef, ExitReason, Ignored, NameTaken, ReplyTo, StartFailed, handles
+from greenroom.supervisors.checks import check
 from greenroom.supervisors.keeper import Child, Keeper, as_start_error, reason_of
 from greenroom.supervisors.spec import (
-    BadSpec,
     ChildCounts,
     ChildExists,
     ChildInfo,
@@ -48,8 +48,7 @@ class Supervisor(Keeper):
         whole_seconds: bool = False,
     ) -> None:
         super().__init__(intensity, period, whole_seconds=whole_seconds)
-        if strategy not in get_args(Strategy):
-            raise BadSpec(f"strategy is {strategy!r}; it must be {' or '.join(get_args(Strategy))}")
+        check(strategy in get_args(Strategy), "strategy", strategy, " or ".join(get_args(Strategy)))
         self._strategy = strategy
         self.children = {spec.id: Child(spec) for spec in check_specs(children)}
 

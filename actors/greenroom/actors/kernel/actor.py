@@ -4,12 +4,14 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from typing import cast as typed
 
-from greenroom.actors.kernel.engine import exits
-from greenroom.actors.kernel.dispatch import Entry, Table, collect
+from greenroom.actors.kernel.contract.messages import Timeout
 from greenroom.actors.kernel.contract.reasons import ExitReason, Normal
 from greenroom.actors.kernel.contract.ref import ActorRef
-from greenroom.actors.kernel.engine.ties import DEAD, LEAVING, Leaving
-from greenroom.actors.kernel.engine.timers import Pipe, Timer
+from greenroom.actors.kernel.dispatch import Entry, Table, collect
+from greenroom.actors.kernel.engine import exits
+from greenroom.actors.kernel.engine.ties import CAREFUL, DEAD, LEAVING, Leaving
+from greenroom.actors.kernel.engine.timers import IdleTimer, Pipe, Timer
+from greenroom.actors.kernel.state import presentable
 
 if TYPE_CHECKING:
     from greenroom.actors.kernel.engine.process import Process
@@ -116,6 +118,36 @@ class Actor:
             tag: whatever lets the handler tell this task from others.
         """
         return Pipe(self._process, coroutine, tag)
+
+    def set_timeout(
+        self, delay_s: float | None, message: object = None, *, at_s: float | None = None
+    ) -> None:
+        """Sends ``message`` to this actor if nothing else comes for ``delay_s`` seconds. Any message ends it, a system message does not.
+
+        Args:
+            delay_s: how long; 0 handles ``message`` next, before anything that waits; None ends a timeout that was set.
+            message: what to send; ``Timeout()`` unless given.
+            at_s: instead of ``delay_s``, the moment, by the clock's ``monotonic``.
+        """
+        process = self._process
+        ties = process.tie()
+        if ties.idle is not None:
+            ties.idle.cancel()
+            ties.idle = None
+        message = Timeout() if message is None else message
+        if at_s is not None:
+            delay_s = max(at_s - process.core.clock.monotonic(), 0.0)
+        if delay_s is None or process.busy & (LEAVING | DEAD):
+            return
+        if delay_s <= 0:
+            self.continue_with(message)
+            return
+        ties.idle = IdleTimer(process, delay_s, message)
+        process.busy |= CAREFUL
+
+    def format_state(self) -> object:
+        """What ``get_state`` and crash reports show: the attributes, without secrets, cut to size. Override it to say more, or less."""
+        return presentable(vars(self))
 
     def continue_with(self, message: object) -> None:
         """Handles ``message`` next, before anything that waits in the mailbox."""

@@ -1,25 +1,24 @@
 """The actor system: starts actors, knows their names, and ends them all in order."""
 
 import asyncio
-import itertools
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 import anyio
 
-from greenroom.actors.kernel.engine import exits
 from greenroom.actors.kernel.actor import Actor, check_capacity
-from greenroom.actors.kernel.engine.calls import Incarnation
 from greenroom.actors.kernel.contract.clock import Clock
-from greenroom.actors.kernel.engine.core import Core, DeadLetter, log
 from greenroom.actors.kernel.contract.errors import CallingSelf, NameTaken, StartFailed, Stop, SystemClosed
-from greenroom.actors.kernel.contract.messages import Down
-from greenroom.actors.kernel.engine.named import NamedRef
-from greenroom.actors.kernel.engine.process import Process
-from greenroom.actors.kernel.contract.reasons import ExitReason, Killed, NoProcess, Shutdown, crashed
+from greenroom.actors.kernel.contract.reasons import ExitReason, NoProcess, Shutdown, crashed
 from greenroom.actors.kernel.contract.ref import ActorRef
+from greenroom.actors.kernel.engine import exits
+from greenroom.actors.kernel.engine.calls import Incarnation
+from greenroom.actors.kernel.engine.core import Core, DeadLetter, log
+from greenroom.actors.kernel.engine.named import Name
+from greenroom.actors.kernel.engine.process import Process
 from greenroom.actors.kernel.engine.ties import DEAD, RUNNING, STARTING
+from greenroom.actors.kernel.inspection import Inspecting
 
 if TYPE_CHECKING:
     from greenroom.actors.kernel.engine.reports import Report
@@ -27,10 +26,8 @@ if TYPE_CHECKING:
 STOP_TIMEOUT_S = 5.0
 _STOPS_PER_TURN = 500
 
-ActorT = TypeVar("ActorT", bound=Actor)
 
-
-class ActorSystem:
+class ActorSystem(Inspecting):
     """Where actors live. ``async with ActorSystem() as system`` opens it on the running loop.
 
     Leaving stops every actor that no other one started, newest first, one after the other, each with the time that its class
@@ -54,21 +51,12 @@ class ActorSystem:
         on_dead_letter: Callable[[DeadLetter], object] | None = None,
         on_report: "Callable[[Report], object] | None" = None,
     ) -> None:
-        self.clock = clock or Clock()
+        super().__init__(clock or Clock())
         self._stop_timeout_s = check_timeout(stop_timeout_s)
         self._dead_letters_kept = dead_letters_kept
         self._on_dead_letter = on_dead_letter
         self._on_report = on_report
-        self._open_core: Core | None = None
         self._closing = False
-        self._monitors = itertools.count(1)
-
-    @property
-    def core(self) -> Core:
-        """The kernel's own."""
-        if self._open_core is None:
-            raise SystemClosed("enter the system first: async with ActorSystem() as system")
-        return self._open_core
 
     # --- starting ---------------------------------------------------------------------------------------------------
 
@@ -76,7 +64,7 @@ class ActorSystem:
         self,
         actor: Callable[..., Actor],
         *args: object,
-        name: str | None = None,
+        name: Name | None = None,
         capacity: int | None = None,
         init_timeout: float | None = None,
         **kwargs: object,
@@ -111,7 +99,7 @@ class ActorSystem:
         self,
         actor: Callable[..., Actor],
         *args: object,
-        name: str | None = None,
+        name: Name | None = None,
         init_timeout: float | None = None,
         **kwargs: object,
     ) -> ActorRef:
@@ -127,7 +115,7 @@ class ActorSystem:
         args: tuple[object, ...] = (),
         kwargs: "dict[str, object] | None" = None,
         *,
-        name: object = None,
+        name: Name | None = None,
         parent: Process | None = None,
         capacity: int | None = None,
     ) -> Process:
@@ -135,7 +123,7 @@ class ActorSystem:
         core = self.core
         if core.closed or (self._closing and parent is None):
             raise SystemClosed("the actor system is being left; it starts nothing any more")
-        if name is not None and (holder := core.names.get(name)) is not None:
+        if name is not None and (holder := core.holder(name)) is not None:
             raise NameTaken(name, holder)
         kind = actor if isinstance(actor, type) else None
         try:
@@ -171,68 +159,32 @@ class ActorSystem:
         """Waits for the ``init`` of a process that ``spawn`` returned.
 
         Raises:
-            StartFailed: it raised, or took longer than ``init_timeout`` seconds.
-            Ignored: it declined.
+            StartFailed: it raised, or took longer than ``init_timeout`` seconds; the process is gone.
+            Ignored: it declined; likewise.
         """
         future = process.tie().started
         if future is None:
             return
-        late = None
-        if init_timeout is not None:
-            late = self.clock.call_later(init_timeout, self._init_late, process, init_timeout)
+        late = None if init_timeout is None else self.clock.call_later(init_timeout, exits.kill, process)
+        began_s = self.clock.monotonic()
         try:
             await asyncio.shield(future)
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                future.exception()  # looked at, so that nobody warns of it
-            else:
-                future.cancel()
+            future.add_done_callback(_look)
             exits.kill(process)
             raise
+        except StartFailed as failed:
+            if (
+                init_timeout is None
+                or failed.reason != exits.KILLED
+                or self.clock.monotonic() < began_s + init_timeout
+            ):
+                raise
+            error = TimeoutError(f"init of {process.table.owner} took longer than {init_timeout:g} s")
+            raise StartFailed(crashed(error), process.table.kind) from error
         finally:
             if late is not None:
                 late.cancel()
-
-    def _init_late(self, process: Process, init_timeout: float) -> None:
-        ties = process.ties
-        if ties is not None and ties.started is not None and not ties.started.done():
-            error = TimeoutError(f"init of {process.table.owner} took longer than {init_timeout:g} s")
-            ties.started.set_exception(StartFailed(crashed(error), process.table.kind))
-            exits.kill(process)
-
-    # --- finding ----------------------------------------------------------------------------------------------------
-
-    def whereis(self, name: str) -> ActorRef | None:
-        """A ref by name, if somebody holds it now; else None."""
-        return NamedRef(self.core, name) if name in self.core.names else None
-
-    def named(self, name: str) -> ActorRef:
-        """A ref by name, whether or not anybody holds it yet. It follows the name across restarts."""
-        return NamedRef(self.core, name)
-
-    def resolve(self, ref: ActorRef) -> Process | None:
-        """The incarnation that ``ref`` means now; None if nobody holds the name.
-
-        Raises:
-            TypeError: ``ref`` is no ref of this system.
-        """
-        process = ref.resolve() if isinstance(ref, NamedRef) else ref
-        if process is not None and (not isinstance(process, Process) or process.core is not self.core):
-            raise TypeError(f"{ref!r} is no ref of this actor system")
-        return process
-
-    def current(self, what: str) -> Process:
-        """The actor whose handler is running.
-
-        Raises:
-            RuntimeError: none is; ``what`` says what was tried.
-        """
-        process = self.core.current()
-        if process is None:
-            raise RuntimeError(
-                f"{what} belongs into a handler, init or terminate: it concerns the actor that runs it"
-            )
-        return process
 
     # --- ending -----------------------------------------------------------------------------------------------------
 
@@ -289,85 +241,6 @@ class ActorSystem:
         process = self.resolve(ref)
         if process is not None:
             exits.kill(process)
-
-    def exit(self, ref: ActorRef, reason: ExitReason) -> None:
-        """Sends an exit signal, as if a linked actor had ended for ``reason``. ``Killed()`` kills."""
-        process = self.resolve(ref)
-        if process is None or process.busy & DEAD:
-            return
-        if isinstance(reason, Killed):
-            exits.kill(process)
-        else:
-            exits.send_exit(process, self.core.current(), reason)
-
-    # --- watching ---------------------------------------------------------------------------------------------------
-
-    def monitor(self, ref: ActorRef) -> int:
-        """From within an actor: it will get exactly one ``Down`` when ``ref`` ends, or now if it has ended.
-
-        Returns:
-            A number for ``demonitor``; the ``Down`` carries it.
-
-        Raises:
-            RuntimeError: called outside a handler; ``await wait_down(ref)`` there.
-        """
-        watcher = self.current("monitor (outside an actor: await system.wait_down(ref))")
-        number = next(self._monitors)
-        exits.monitor(watcher, ref, self.resolve(ref), number)
-        return number
-
-    def demonitor(self, monitor: int) -> None:
-        """Ends a monitor of the running actor. Its ``Down`` will not come, even if it waits in the mailbox already."""
-        exits.demonitor(self.current("demonitor"), monitor)
-
-    async def wait_down(
-        self,
-        ref: ActorRef,
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109  # told by the injected clock
-    ) -> Down:
-        """Waits until ``ref`` has ended, from anywhere.
-
-        Raises:
-            TimeoutError: it lives on after ``timeout`` seconds.
-        """
-        process = self.resolve(ref)
-        gone, number = self._watch(process, ref)
-        late = None if timeout is None else self.clock.call_later(timeout, _expire, gone, ref, timeout)
-        try:
-            return Down(ref, await gone, number)
-        finally:
-            if late is not None:
-                late.cancel()
-            if process is not None and process.ties is not None:
-                process.ties.monitors.pop(number, None)
-
-    def _watch(self, process: Process | None, ref: ActorRef) -> "tuple[asyncio.Future[ExitReason], int]":
-        gone: asyncio.Future[ExitReason] = self.core.loop.create_future()
-        number = next(self._monitors)
-        exits.monitor(gone, ref, process, number)
-        return gone, number
-
-    def link(self, ref: ActorRef) -> None:
-        """Ties the running actor's fate to that of ``ref``, both ways. Linking twice is linking once."""
-        process = self.current("link")
-        peer = self.resolve(ref)
-        if peer is None:
-            exits.send_exit(process, ref, NoProcess())
-        else:
-            exits.link(process, peer)
-
-    def unlink(self, ref: ActorRef) -> None:
-        """Unties them. An exit that waits in the running actor's mailbox will not be seen."""
-        process = self.current("unlink")
-        peer = self.resolve(ref)
-        if peer is not None:
-            exits.unlink(process, peer)
-
-    @property
-    def dead_letters(self) -> tuple[DeadLetter, ...]:
-        """The last messages that reached nobody, oldest first; ``statistics().dead_letters`` counts them all."""
-        return tuple(self.core.recent_dead_letters)
 
     # --- opening and leaving ----------------------------------------------------------------------------------------
 
@@ -436,6 +309,6 @@ def check_timeout(timeout: float | None) -> float | None:
     return timeout
 
 
-def _expire(gone: "asyncio.Future[ExitReason]", ref: ActorRef, timeout: float) -> None:
-    if not gone.done():
-        gone.set_exception(TimeoutError(f"{ref!r} still lives after {timeout:g} s"))
+def _look(future: "asyncio.Future[None]") -> None:
+    if not future.cancelled():
+        future.exception()  # looked at, so that nobody warns of one that is no longer waited for

@@ -50,10 +50,13 @@ class Crashed(ExitReason, frozen=True):
 
 def crashed(error: BaseException) -> Crashed:
     """The reason for ``error``, without the groups of one that task groups wrap around a single failure."""
-    while isinstance(error, BaseExceptionGroup) and len(members := _members(error)) == 1:
+    while len(members := _members(error)) == 1:
         error = members[0]
     return Crashed(error)
 
 
-def _members(group: BaseExceptionGroup[BaseException]) -> tuple[BaseException, ...]:
-    return group.exceptions
+def _members(error: BaseException) -> tuple[BaseException, ...]:
+    if not isinstance(error, BaseExceptionGroup):
+        return ()
+    members: tuple[BaseException, ...] = error.exceptions  # pyright: ignore[reportUnknownMemberType]  # of any kind
+    return members

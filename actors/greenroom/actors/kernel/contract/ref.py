@@ -5,8 +5,8 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Generic
 
-from greenroom.actors.kernel.engine.deadlines import Queue
 from greenroom.actors.kernel.contract.messages import Call, ReplyT
+from greenroom.actors.kernel.engine.deadlines import Queue
 
 if TYPE_CHECKING:
     from greenroom.actors.kernel.engine.process import Process

@@ -8,12 +8,12 @@ runs in the actor's own context, so no context variable leaks, and an exception 
 
 import asyncio
 
-from greenroom.actors.kernel.dispatch import Entry
 from greenroom.actors.kernel.contract.errors import ActorExited, CallingSelf, Refused
 from greenroom.actors.kernel.contract.messages import Call, ReplyT
-from greenroom.actors.kernel.engine.process import Process, bad_return
 from greenroom.actors.kernel.contract.reasons import NoProcess
 from greenroom.actors.kernel.contract.ref import BEGUN, DEFAULT_TIMEOUT_S, Envelope, ReplyTo
+from greenroom.actors.kernel.dispatch import Entry
+from greenroom.actors.kernel.engine.process import Process, bad_return
 from greenroom.actors.kernel.engine.ties import DEAD, RUNNING
 
 

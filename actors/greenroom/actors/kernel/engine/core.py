@@ -12,10 +12,11 @@ import msgspec
 
 from greenroom.actors.kernel.contract.clock import Clock, TimerHandle
 from greenroom.actors.kernel.engine.deadlines import Deadlines
+from greenroom.actors.kernel.engine.named import Via
 
 if TYPE_CHECKING:
-    from greenroom.actors.kernel.engine.process import Process
     from greenroom.actors.kernel.contract.ref import ActorRef
+    from greenroom.actors.kernel.engine.process import Process
     from greenroom.actors.kernel.engine.reports import Report
     from greenroom.actors.kernel.system import ActorSystem
 
@@ -118,9 +119,16 @@ class Core:
 
     # --- names ------------------------------------------------------------------------------------------------------
 
+    def holder(self, name: object) -> "ActorRef | None":
+        """Who has the name, if it is not free."""
+        holder = self.names.get(name)
+        return name.registry.whereis(name.key) if holder is None and isinstance(name, Via) else holder
+
     def register(self, name: object, process: "Process") -> None:
         """Gives ``process`` a free name and wakes who waits for it."""
         self.names[name] = process
+        if isinstance(name, Via):
+            name.registry.register(name.key, ref=process)
         for waiter in self.name_waiters.pop(name, ()):
             if not waiter.done():
                 waiter.set_result(None)

@@ -9,17 +9,28 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from greenroom.actors.kernel.engine import reports
-from greenroom.actors.kernel.engine.core import log
 from greenroom.actors.kernel.contract.errors import ActorExited, BadReturn, Ignored, StartFailed, Stop
 from greenroom.actors.kernel.contract.messages import Down, Exit, Piped, Timeout
 from greenroom.actors.kernel.contract.reasons import ExitReason, Killed, NoProcess, Normal, crashed
 from greenroom.actors.kernel.contract.ref import ANSWERED, Envelope
-from greenroom.actors.kernel.engine.ties import DEAD, LEAVING, RUNNING, STARTING, Leaving, Monitor, Signal, Ties
+from greenroom.actors.kernel.engine import reports
+from greenroom.actors.kernel.engine.core import log
+from greenroom.actors.kernel.engine.ties import (
+    CAREFUL,
+    DEAD,
+    LEAVING,
+    RUNNING,
+    STARTING,
+    Leaving,
+    Monitor,
+    Signal,
+    Ties,
+    TraceEvent,
+)
 
 if TYPE_CHECKING:
-    from greenroom.actors.kernel.engine.process import Process
     from greenroom.actors.kernel.contract.ref import ActorRef
+    from greenroom.actors.kernel.engine.process import Process
 
 KILLED = Killed()
 KILL_RETRY_S = 0.5
@@ -208,7 +219,7 @@ def _abandon(process: "Process", inbox: Iterable[object], reason: ExitReason) ->
         if isinstance(item, Envelope) and not item.stage:
             _fail(process, item, reason)
         elif isinstance(item, Signal):
-            item.lost()
+            item.lost(process, reason)
         elif not isinstance(item, (Down, Exit, Piped, Timeout)):  # these concern nobody but the dead
             process.core.dead_letter(process, item, "left in the mailbox")
 
@@ -270,7 +281,18 @@ def send_exit(process: "Process", sender: "ActorRef | None", reason: ExitReason)
 
 
 def take_note(process: "Process", item: object) -> None:
-    """Something is about to be handled by an actor that is traced, or waits for silence."""
+    """A message is about to be handled by an actor that is traced, or waits for silence."""
+    ties = process.tie()
+    if ties.idle is not None:
+        ties.idle.cancel()
+        ties.idle = None
+    if ties.trace is None:
+        process.busy &= ~CAREFUL
+        return
+    is_call = isinstance(item, Envelope) and not item.stage
+    message = item.message if isinstance(item, Envelope) else item
+    kind = "call" if is_call else "cast" if type(message) in process.table.entries else "info"
+    ties.trace.append(TraceEvent(process.core.clock.monotonic(), kind, type(message).__qualname__))
 
 
 def link(process: "Process", peer: "Process") -> None:

@@ -9,10 +9,10 @@ import itertools
 from collections import deque
 from typing import TYPE_CHECKING
 
-from greenroom.actors.kernel.engine.core import Core
 from greenroom.actors.kernel.contract.errors import Overloaded
-from greenroom.actors.kernel.contract.reasons import ExitReason
+from greenroom.actors.kernel.contract.reasons import ExitReason, NoProcess
 from greenroom.actors.kernel.contract.ref import ActorRef, Envelope
+from greenroom.actors.kernel.engine.core import Core
 from greenroom.actors.kernel.engine.ties import DEAD, LEAVING, RUNNING, STARTING, SUSPENDED, Signal, Ties
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Mailbox(ActorRef):
         """Delivers what is never refused: signals, Down, Exit, timers, results of tasks."""
         if self.busy & DEAD:
             if isinstance(item, Signal):
-                item.lost()
+                item.lost(self.as_process(), NoProcess())
         elif self.busy & SUSPENDED and isinstance(item, Signal):
             self.core.loop.call_soon(self.obey, item, context=self.context)
         elif self.inbox is None:
@@ -158,6 +158,10 @@ class Mailbox(ActorRef):
 
     def obey(self, signal: Signal) -> None:
         """Obeys a system message at once, though messages wait."""
+        raise NotImplementedError
+
+    def as_process(self) -> "Process":
+        """This, under its full type."""
         raise NotImplementedError
 
     # --- room -------------------------------------------------------------------------------------------------------

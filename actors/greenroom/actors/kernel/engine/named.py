@@ -1,7 +1,7 @@
 """Refs by name: whoever holds the name when a message is sent."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from greenroom.actors.kernel.contract.errors import ActorExited
 from greenroom.actors.kernel.contract.messages import Call, ReplyT
@@ -13,6 +13,38 @@ if TYPE_CHECKING:
 
     from greenroom.actors.kernel.engine.core import Core
     from greenroom.actors.kernel.engine.process import Process
+
+
+class Book(Protocol):
+    """A registry, as far as names are concerned."""
+
+    def register(self, key: object, value: object = None, *, ref: ActorRef | None = None) -> None:
+        """Registers ``ref``."""
+
+    def whereis(self, key: object) -> ActorRef | None:
+        """Who has ``key``."""
+
+
+class Via:
+    """A key of a registry, used as a name: registered when the actor starts, freed when it ends."""
+
+    __slots__ = ("key", "registry")
+
+    def __init__(self, registry: Book, key: object) -> None:
+        self.registry = registry
+        self.key = key
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Via) and self.registry is other.registry and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash((id(self.registry), self.key))
+
+    def __repr__(self) -> str:
+        return f"via {self.key!r}"
+
+
+Name = str | Via
 
 
 class NamedRef(ActorRef):

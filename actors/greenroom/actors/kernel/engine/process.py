@@ -10,13 +10,13 @@ from collections.abc import Coroutine
 from time import perf_counter
 from typing import Any
 
+from greenroom.actors.kernel.contract.errors import BadReturn, Refused, Stop, UndefinedHandler
+from greenroom.actors.kernel.contract.messages import Call, Cast
+from greenroom.actors.kernel.contract.reasons import NoProcess, crashed
+from greenroom.actors.kernel.contract.ref import ANSWERED, BEGUN, Envelope, ReplyTo
 from greenroom.actors.kernel.engine import exits
 from greenroom.actors.kernel.engine.core import CREDIT, DEQUES_MAX, TURN_S, log
-from greenroom.actors.kernel.contract.errors import BadReturn, Refused, Stop, UndefinedHandler
 from greenroom.actors.kernel.engine.mailbox import Mailbox
-from greenroom.actors.kernel.contract.messages import Call, Cast
-from greenroom.actors.kernel.contract.reasons import crashed
-from greenroom.actors.kernel.contract.ref import ANSWERED, BEGUN, Envelope, ReplyTo
 from greenroom.actors.kernel.engine.ties import CAREFUL, DEAD, LEAVING, RUNNING, STARTING, SUSPENDED, Signal
 
 # an async handler, the call it works on, what it handles, and whether it answers by returning
@@ -35,9 +35,12 @@ class Process(Mailbox):
     def obey(self, signal: Signal) -> None:
         """Obeys a system message at once, though messages wait."""
         if self.busy & DEAD:
-            signal.lost()
+            signal.lost(self, self.reason or NoProcess())
         else:
             signal.apply(self)
+
+    def as_process(self) -> "Process":
+        return self
 
     def drain(self) -> None:
         """Handles what waits, as a callback of the loop. Whatever has to wait is handed to the actor's task."""

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from greenroom.actors.kernel.engine.core import log
 from greenroom.actors.kernel.contract.reasons import Crashed, ExitReason
+from greenroom.actors.kernel.engine.core import log
 
 if TYPE_CHECKING:
     from greenroom.actors.kernel.engine.process import Process

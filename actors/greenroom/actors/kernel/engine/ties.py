@@ -10,8 +10,8 @@ from greenroom.actors.kernel.contract.clock import TimerHandle
 from greenroom.actors.kernel.contract.reasons import ExitReason
 
 if TYPE_CHECKING:
-    from greenroom.actors.kernel.engine.process import Process
     from greenroom.actors.kernel.contract.ref import ActorRef, Envelope
+    from greenroom.actors.kernel.engine.process import Process
     from greenroom.actors.kernel.engine.timers import Timer
 
 
@@ -32,8 +32,8 @@ class Signal:
         """Does what it says to a living ``process``."""
         raise NotImplementedError
 
-    def lost(self) -> None:
-        """The actor ended before this was read."""
+    def lost(self, process: "Process", reason: ExitReason) -> None:
+        """The actor ended, for ``reason``, before this was read."""
 
 
 class Forgets(Protocol):
@@ -57,6 +57,20 @@ class Monitor(msgspec.Struct, frozen=True, eq=False):
     ref: "ActorRef"
     target: "Process"
     watcher: "Process | asyncio.Future[ExitReason]"
+
+
+class TraceEvent(msgspec.Struct, frozen=True):
+    """One message that a traced actor handled.
+
+    Attributes:
+        at_s: when, by the clock's ``monotonic``.
+        kind: "call", "cast" or "info".
+        message: the class of the message.
+    """
+
+    at_s: float
+    kind: str
+    message: str
 
 
 class Leaving(msgspec.Struct):
@@ -110,5 +124,9 @@ class Ties:
         self.started: asyncio.Future[None] | None = None  # set while init runs
         self.registries: set[Forgets] | None = None
         self.idle: Timer | None = None
-        self.trace: deque[object] | None = None
+        self.trace: deque[TraceEvent] | None = None
         self.watchdog: TimerHandle | None = None
+
+    def start_trace(self, events_max: int) -> None:
+        """Keeps the last ``events_max`` events; those kept already stay, as far as there is room."""
+        self.trace = deque(self.trace or (), maxlen=events_max)

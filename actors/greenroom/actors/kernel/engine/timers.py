@@ -4,6 +4,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from greenroom.actors.kernel.contract.messages import Piped
+from greenroom.actors.kernel.engine.ties import SUSPENDED
 
 if TYPE_CHECKING:
     from greenroom.actors.kernel.engine.process import Process
@@ -40,6 +41,17 @@ class Timer:
             return False
         ties.timers.remove(self)
         return True
+
+
+class IdleTimer(Timer):
+    """Breaks the silence of an actor that nobody has sent anything."""
+
+    __slots__ = ()
+
+    def _fire(self) -> None:
+        process = self._process
+        if self._forget() and not process.busy & SUSPENDED and not process.inbox:
+            process.post(self._message)
 
 
 class Pipe:
