@@ -36,7 +36,7 @@ bench: $(STAMP)  ## run the benchmarks
 	$(BIN)/python -m benchmarks
 
 soak: $(STAMP)  ## the long forms of the chaos and kill tests
-	$(BIN)/python -m pytest -m soak --timeout 3600 -o addopts="--import-mode=importlib -ra -p anyio"
+	$(BIN)/python -m pytest -m soak --timeout 3600
 
 lock: $(STAMP)  ## pin today's versions of everything that CI installs
 	@$(BIN)/python -m pip freeze --exclude-editable > requirements.lock

@@ -8,6 +8,7 @@ else, once tuned (prepared URL, session headers, pre-encoded body, no cookie jar
 
 import argparse
 import asyncio
+import gc
 import os
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -103,6 +104,9 @@ async def measure(base_url: str, rounds: int, calls: int, in_flight: int) -> dic
             }
             for one in contenders.values():
                 await cpu_us(calls // 4, in_flight, one)
+            # What lives from here on is not searched for garbage in anybody's round.
+            gc.collect()
+            gc.freeze()
             for _ in range(rounds):
                 for name, one in contenders.items():
                     figures.setdefault(name, []).append(await cpu_us(calls, in_flight, one))

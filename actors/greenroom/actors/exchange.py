@@ -94,7 +94,8 @@ async def _read(content: aiohttp.StreamReader, limit: asyncio.Timeout, gap_s: fl
     chunks: list[bytes] = []
     size = 0
     while not content.at_eof():
-        limit.reschedule(min(loop.time() + gap_s, ends_s))
+        if not content.is_eof():
+            limit.reschedule(min(loop.time() + gap_s, ends_s))
         chunk = await content.readany()
         size += len(chunk)
         if size > _MAX_BODY_BYTES:
