@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from greenroom.actors.events import Event, HoldsReclaimed, OverCharged, Usage
 from greenroom.actors.kernel import Actor, ActorRef, Call, Cast, Overloaded, Refused, ReplyTo, handles
+from greenroom.actors.prices import usd
 from greenroom.actors.storage import (
     HOLD,
     SETTLE,
@@ -33,6 +34,7 @@ from greenroom.actors.storage import (
 )
 
 _SETTLE_AGAIN_S = 1.0
+_MAX_BOUND_PUSD = 10**18
 _log = structlog.get_logger(__name__)
 
 
@@ -110,6 +112,10 @@ class TooManyUnsettled(Refused):
     """Settlements wait for the disk in such number that no new call may be made until it catches up."""
 
 
+class BoundTooLarge(Refused):
+    """One call's upper bound is beyond a million dollars: surely a mistake in `max_tokens` or in a price."""
+
+
 class _SettleAgain(Struct, frozen=True):
     """Our own timer: settlements that the disk refused are due once more."""
 
@@ -175,11 +181,14 @@ class Outbox:
             self._late.append(settle)
 
 
+class _Flush(Cast, frozen=True):
+    """Our own word to ourselves: hand over what the messages before this one brought, as one save."""
+
+
 class _Unsaved(Struct, gc=False):
     """A row on its way to the disk, and who waits for it."""
 
-    save: Save
-    ticket: int
+    hold: Hold
     settle: Settle | None
     waiting: list[ReplyTo[Held]]
 
@@ -194,6 +203,10 @@ class Ledger(Actor):
         now_ms: unix milliseconds.
         tell: where events go.
     """
+
+    capacity = (
+        100_000  # a new store asks for everything unacknowledged at once, and settlements must find room
+    )
 
     def __init__(
         self,
@@ -212,7 +225,8 @@ class Ledger(Actor):
         self._held_pusd = 0
         self._settled_pusd = 0
         self._tag = 0
-        self._unsaved: dict[int, _Unsaved] = {}
+        self._fresh: list[_Unsaved] = []
+        self._unsaved: dict[int, tuple[Save, list[_Unsaved]]] = {}
         self._holding: dict[int, _Unsaved] = {}
         self._settling: set[int] = set()
         self._refused: list[Settle] = []
@@ -237,6 +251,10 @@ class Ledger(Actor):
 
     @handles
     def hold(self, message: Hold, reply_to: ReplyTo[Held]) -> None:
+        if message.bound_pusd > _MAX_BOUND_PUSD:
+            raise BoundTooLarge(
+                f"a call may cost up to {usd(message.bound_pusd)} dollars: set a lower max_tokens"
+            )
         if (saving := self._holding.get(message.ticket)) is not None:
             saving.waiting.append(reply_to)
         elif message.ticket in self._held:
@@ -262,29 +280,38 @@ class Ledger(Actor):
                     cost_pusd=message.cost_pusd,
                 )
             )
-        self._save(Write(SETTLE, (self._settled_row(message),)), ticket, message)
+        self._save(message.hold, message)
+
+    @handles
+    def flush(self, message: _Flush) -> None:
+        fresh, self._fresh = self._fresh, []
+        holds = tuple(self._held_row(row.hold) for row in fresh if row.settle is None)
+        settles = tuple(self._settled_row(row.settle) for row in fresh if row.settle is not None)
+        self._tag += 1
+        save = Save((Write(HOLD, holds), Write(SETTLE, settles)), self.ref, self._tag)
+        self._unsaved[self._tag] = (save, fresh)
+        self._store.cast(save)
 
     @handles
     def saved(self, message: Saved) -> None:
         settled: list[int] = []
         for tag in message.tags:
-            unsaved = self._unsaved.pop(tag, None)
-            if unsaved is None:
-                continue
-            if unsaved.settle is None:
-                self._answer_hold(unsaved, message.error)
-            elif message.error is None:
-                self._settling.discard(unsaved.ticket)
-                settled.append(unsaved.ticket)
-            else:
-                self._settle_later(unsaved.settle, message.error)
+            _, rows = self._unsaved.pop(tag, (None, ()))
+            for row in rows:
+                if row.settle is None:
+                    self._answer_hold(row, message.error)
+                elif message.error is None:
+                    self._settling.discard(row.hold.ticket)
+                    settled.append(row.hold.ticket)
+                else:
+                    self._settle_later(row.settle, message.error)
         if settled:
             self._outbox.acknowledge(settled)
 
     @handles
     def resend(self, message: Resend) -> None:
-        for unsaved in self._unsaved.values():
-            self._store.cast(unsaved.save)
+        for save, _ in self._unsaved.values():
+            self._store.cast(save)
 
     @handles
     def spend(self, message: GetSpend) -> Spend:
@@ -292,34 +319,34 @@ class Ledger(Actor):
             settled_pusd=self._settled_pusd,
             held_pusd=self._held_pusd,
             open_holds=len(self._held),
-            unsaved=len(self._unsaved),
+            unsaved=len(self._holding) + len(self._settling),
         )
 
     async def handle_info(self, message: object) -> None:
         if isinstance(message, _SettleAgain):
             refused, self._refused = self._refused, []
             for settle in refused:
-                self._save(Write(SETTLE, (self._settled_row(settle),)), settle.hold.ticket, settle)
+                self._save(settle.hold, settle)
 
     def _keep(self, hold: Hold) -> _Unsaved:
         self._held[hold.ticket] = hold
         self._held_pusd += hold.bound_pusd
-        unsaved = self._save(Write(HOLD, (self._held_row(hold),)), hold.ticket, None)
-        self._holding[hold.ticket] = unsaved
-        return unsaved
+        row = self._holding[hold.ticket] = self._save(hold, None)
+        return row
 
     def _forget(self, ticket: int) -> None:
         hold = self._held.pop(ticket, None)
         if hold is not None:
             self._held_pusd -= hold.bound_pusd
 
-    def _answer_hold(self, unsaved: _Unsaved, error: StorageFailed | None) -> None:
-        del self._holding[unsaved.ticket]
+    def _answer_hold(self, row: _Unsaved, error: StorageFailed | None) -> None:
+        ticket = row.hold.ticket
+        del self._holding[ticket]
         if error is not None:
-            self._forget(unsaved.ticket)
-        for reply_to in unsaved.waiting:
+            self._forget(ticket)
+        for reply_to in row.waiting:
             if error is None:
-                reply_to.reply(Held(unsaved.ticket))
+                reply_to.reply(Held(ticket))
             else:
                 reply_to.refuse(error)
 
@@ -329,12 +356,13 @@ class Ledger(Actor):
             self.send_after(_SETTLE_AGAIN_S, _SettleAgain())
         self._refused.append(settle)
 
-    def _save(self, write: Write, ticket: int, settle: Settle | None) -> _Unsaved:
-        self._tag += 1
-        save = Save((write,), self.ref, self._tag)
-        unsaved = self._unsaved[self._tag] = _Unsaved(save, ticket, settle, [])
-        self._store.cast(save)
-        return unsaved
+    def _save(self, hold: Hold, settle: Settle | None) -> _Unsaved:
+        """Put a row into the next save: one for all messages of a turn, which is a third of the cost of one each."""
+        if not self._fresh:
+            self.ref.cast(_Flush())
+        row = _Unsaved(hold, settle, [])
+        self._fresh.append(row)
+        return row
 
     def _held_row(self, hold: Hold) -> dict[str, object]:
         account = hold.account

@@ -122,6 +122,10 @@ class _ItemDone(Cast, frozen=True):
     error_kind: ErrorKind | None
 
 
+class _Flush(Cast, frozen=True):
+    """Our own word to ourselves: save what the messages before this one brought, as one."""
+
+
 class _Hopeless(Cast, frozen=True):
     """A puller's word: no further line can succeed."""
 
@@ -153,7 +157,8 @@ class Batch(Actor):
         self._state: Literal["running", "stopping", "halted"] = "running"
         self._because: _Hopeless | None = None
         self._waiting: list[ReplyTo[JobProgress]] = []
-        self._unsaved: dict[int, tuple[Save, _ItemDone]] = {}
+        self._fresh: list[tuple[dict[str, object], _ItemDone]] = []
+        self._unsaved: dict[int, tuple[Save, list[_ItemDone]]] = {}
         self._tag = 0
         self._pullers = 0
         self._taken_up = 0
@@ -201,7 +206,7 @@ class Batch(Actor):
     @handles
     def item_done(self, message: _ItemDone) -> None:
         self._taken_up += 1
-        row = {
+        row: dict[str, object] = {
             "job_id": self._job.id,
             "position": message.position,
             "seq": self._seq,
@@ -216,10 +221,18 @@ class Batch(Actor):
             "finished_at_ms": self._now_ms(),
         }
         self._seq += 1
+        if not self._fresh:
+            self.ref.cast(_Flush())
+        self._fresh.append((row, message))
+
+    @handles
+    def flush(self, message: _Flush) -> None:
+        fresh, self._fresh = self._fresh, []
         self._tag += 1
-        append = partial(self._output.append, (message.result,))
-        save = Save((Write(INSERT_ITEM, (row,)),), self.ref, self._tag, then=append)
-        self._unsaved[self._tag] = (save, message)
+        rows = tuple(row for row, _ in fresh)
+        append = partial(self._output.append, [item.result for _, item in fresh])
+        save = Save((Write(INSERT_ITEM, rows),), self.ref, self._tag, then=append)
+        self._unsaved[self._tag] = (save, [item for _, item in fresh])
         self._store.cast(save)
 
     @handles
@@ -227,9 +240,9 @@ class Batch(Actor):
         error = message.error
         stored = error is None or isinstance(error, CallbackFailed)
         for tag in message.tags:
-            unsaved = self._unsaved.pop(tag, None)
-            if unsaved is not None and stored:
-                self._count(unsaved[1])
+            _, items = self._unsaved.pop(tag, (None, ()))
+            for item in items if stored else ():
+                self._count(item)
         if error is not None:
             where = f"written to {self._output.path}, though they are stored" if stored else "stored"
             self._halt(_Hopeless(f"results cannot be {where}: {error.__cause__ or error}", None))
@@ -308,7 +321,7 @@ class Batch(Actor):
         self._usage += item.usage
 
     def _conclude_if_over(self) -> None:
-        if self._pullers == 0 and not self._unsaved:
+        if self._pullers == 0 and not self._fresh and not self._unsaved:
             self._pullers = -1
             self.pipe_to_self(self._conclude())
 
