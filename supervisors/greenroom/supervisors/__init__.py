@@ -2,6 +2,13 @@
 
 from greenroom.supervisors.checks import BadSpec
 from greenroom.supervisors.dynamic import DynamicSupervisor
+from greenroom.supervisors.partition import (
+    CountPartitions,
+    NoPartitions,
+    Partitions,
+    PartitionSupervisor,
+    ResizePartitions,
+)
 from greenroom.supervisors.spec import (
     Backoff,
     ChildCounts,
@@ -22,6 +29,7 @@ from greenroom.supervisors.spec import (
     WhichChildren,
 )
 from greenroom.supervisors.supervisor import Supervisor
+from greenroom.supervisors.tasks import Task, Tasks, TaskSupervisor
 
 __all__ = [
     "Backoff",
@@ -33,13 +41,21 @@ __all__ = [
     "ChildRunning",
     "ChildSpec",
     "CountChildren",
+    "CountPartitions",
     "DeleteChild",
     "DynamicSupervisor",
     "GetChildSpec",
+    "NoPartitions",
     "NoSuchChild",
+    "PartitionSupervisor",
+    "Partitions",
+    "ResizePartitions",
     "RestartChild",
     "StartChild",
     "Supervisor",
+    "Task",
+    "TaskSupervisor",
+    "Tasks",
     "TerminateChild",
     "TooManyChildren",
     "Unsupported",

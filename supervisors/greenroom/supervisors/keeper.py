@@ -55,9 +55,10 @@ class Child:
         streak: restarts in a row, for the backoff.
         since_s: when it last began to run.
         timer: runs while a restart waits.
+        fresh: added by StartChild, and not yet begun.
     """
 
-    __slots__ = ("process", "restarts", "since_s", "spec", "state", "streak", "timer")
+    __slots__ = ("fresh", "process", "restarts", "since_s", "spec", "state", "streak", "timer")
 
     def __init__(self, spec: ChildSpec) -> None:
         self.spec = spec
@@ -67,6 +68,7 @@ class Child:
         self.streak = 0
         self.since_s = 0.0
         self.timer: Timer | None = None
+        self.fresh = False
 
     @property
     def is_supervisor(self) -> bool:
@@ -98,6 +100,7 @@ class Again(msgspec.Struct, frozen=True, eq=False):
     """A restart is due: it failed before, or its backoff is over."""
 
     child: Child
+    restarts: int
     counted: bool = False
 
 
@@ -245,7 +248,7 @@ class Keeper(Actor):
         else:
             child.state = "restarting"
             self._report("did not restart", child, reason_of(error))
-            self._me.post(Again(child))
+            self._try_again(child)
 
     def _start_refused(self, child: Child) -> None:
         """A start by hand failed."""
@@ -262,7 +265,8 @@ class Keeper(Actor):
             return  # a stranger's, or one that is being stopped, whose end a task waits for
         self._forget(child)
         backoff = child.spec.backoff
-        if backoff is not None and self.system.clock.monotonic() - child.since_s >= backoff.reset_after_s:
+        ran_s = self.system.clock.monotonic() - child.since_s
+        if backoff is not None and ran_s >= backoff.reset_after_s:
             child.streak = 0
         if child.spec.restart == "permanent" or (
             child.spec.restart == "transient" and not message.reason.clean
@@ -280,8 +284,9 @@ class Keeper(Actor):
     @handles
     def again(self, message: Again) -> None:
         child = message.child
-        if child.state != "restarting" or self.children.get(child.spec.id) is not child:
-            return  # stopped by hand meanwhile
+        overtaken = child.restarts != message.restarts or self.children.get(child.spec.id) is not child
+        if child.state != "restarting" or overtaken:
+            return  # stopped by hand meanwhile, or restarted with others
         if message.counted:
             child.timer = None
             self._restart(child)
@@ -300,9 +305,13 @@ class Keeper(Actor):
         if child.spec.backoff is not None:
             delay_s = child.spec.backoff.delay_s(child.streak, random.random())  # noqa: S311  # jitter is no secret
         if delay_s > 0:
-            child.timer = self.send_after(delay_s, Again(child, counted=True))
+            child.timer = self.send_after(delay_s, Again(child, child.restarts, counted=True))
         else:
             self._restart(child)
+
+    def _try_again(self, child: Child) -> None:
+        """The restart failed; the next attempt queues behind what waits, so that a request to stop can overtake it."""
+        self._me.post(Again(child, child.restarts))
 
     def _restart(self, child: Child) -> None:
         """Starts the child again, now."""

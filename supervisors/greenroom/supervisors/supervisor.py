@@ -3,9 +3,19 @@
 from collections.abc import Iterable
 from typing import Literal, get_args
 
-from greenroom.actors.kernel import ActorRef, ExitReason, Ignored, NameTaken, ReplyTo, StartFailed, handles
-from greenroom.supervisors.checks import check
-from greenroom.supervisors.keeper import Child, Keeper, as_start_error, reason_of
+from greenroom.actors.kernel import (
+    ActorRef,
+    ExitReason,
+    Ignored,
+    NameTaken,
+    Piped,
+    ReplyTo,
+    Shutdown,
+    StartFailed,
+    handles,
+)
+from greenroom.supervisors.checks import BadSpec, check
+from greenroom.supervisors.keeper import Child, Keeper, reason_of
 from greenroom.supervisors.spec import (
     ChildCounts,
     ChildExists,
@@ -25,6 +35,9 @@ from greenroom.supervisors.spec import (
 )
 
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+AutoShutdown = Literal["never", "any_significant", "all_significant"]
+
+_REGROUPED = object()
 
 
 class Supervisor(Keeper):
@@ -32,9 +45,11 @@ class Supervisor(Keeper):
 
     Args:
         children: their specs.
-        strategy: whom a failure restarts: "one_for_one" the child alone.
+        strategy: whom a failure restarts: "one_for_one" the child alone, "one_for_all" every child, "rest_for_one" the child and
+            those after it.
         intensity: how many restarts within ``period`` are borne; one more, and the supervisor ends with ``Shutdown()``.
         period: seconds.
+        auto_shutdown: when the end of significant children ends the supervisor: "never", "any_significant", "all_significant".
         whole_seconds: count the period as OTP does, in whole seconds.
     """
 
@@ -45,18 +60,33 @@ class Supervisor(Keeper):
         strategy: Strategy = "one_for_one",
         intensity: int = 1,
         period: float = 5.0,
+        auto_shutdown: AutoShutdown = "never",
         whole_seconds: bool = False,
     ) -> None:
         super().__init__(intensity, period, whole_seconds=whole_seconds)
         check(strategy in get_args(Strategy), "strategy", strategy, " or ".join(get_args(Strategy)))
+        modes = get_args(AutoShutdown)
+        check(auto_shutdown in modes, "auto_shutdown", auto_shutdown, " or ".join(modes))
         self._strategy = strategy
-        self.children = {spec.id: Child(spec) for spec in check_specs(children)}
+        self._auto_shutdown = auto_shutdown
+        self._due: dict[Child, None] = {}  # children that a group restart begins with
+        self._unwanted: set[Child] = set()  # stopped by hand while a group restart runs
+        self._regrouping = False
+        specs = check_specs(children)
+        for spec in specs:
+            self._check_significant(spec)
+        self.children = {spec.id: Child(spec) for spec in specs}
+
+    def _check_significant(self, spec: ChildSpec) -> None:
+        if spec.significant and self._auto_shutdown == "never":
+            raise BadSpec(f"child {spec.id!r} is significant; that needs an auto_shutdown other than 'never'")
 
     async def init(self) -> None:
         for child in tuple(self.children.values()):
             try:
                 await self._start(child)
             except Ignored:
+                child.state = "stopped"
                 self._unneeded(child)
             except (StartFailed, NameTaken) as error:
                 self._report("did not start", child, reason_of(error))
@@ -67,7 +97,7 @@ class Supervisor(Keeper):
         await self._stop_all()
 
     async def _stop_all(self) -> None:
-        for child in reversed(self.children.values()):
+        for child in tuple(reversed(self.children.values())):
             await self._stop(child)
 
     # --- by hand ----------------------------------------------------------------------------------------------------
@@ -78,18 +108,24 @@ class Supervisor(Keeper):
         present = self.children.get(spec.id)
         if present is not None:
             raise ChildExists(spec.id, present.process)
+        try:
+            self._check_significant(spec)
+        except BadSpec as error:
+            reply_to.refuse(error)
+            return
         self.children[spec.id] = child = Child(spec)
+        child.fresh = True
         self._begin(child, reply_to)
 
     @handles
     def restart_child(self, message: RestartChild, reply_to: ReplyTo[ActorRef]) -> None:
         child = self._find_stopped(message.child)
+        child.fresh = False
         self._begin(child, reply_to)
 
     @handles
     def delete_child(self, message: DeleteChild) -> None:
-        child = self._find_stopped(message.child)
-        del self.children[child.spec.id]
+        del self.children[self._find_stopped(message.child).spec.id]
 
     def _find_stopped(self, key: str) -> Child:
         child = self._find(key)
@@ -99,10 +135,67 @@ class Supervisor(Keeper):
             raise ChildRunning(f"child {key!r} is {child.state}")
         return child
 
+    # --- several at once --------------------------------------------------------------------------------------------
+
+    def _restart(self, child: Child) -> None:
+        if self._strategy == "one_for_one":
+            super()._restart(child)
+            return
+        self._due[child] = None
+        if not self._regrouping:
+            self._regrouping = True
+            self._unwanted.clear()
+            self.pipe_to_self(self._regroup(), tag=_REGROUPED)
+
+    async def _regroup(self) -> None:
+        """Stops and starts the children that the failed ones take with them, until no further one is due."""
+        while self._due:
+            order = list(self.children.values())
+            first = min((order.index(child) for child in self._due if child in order), default=len(order))
+            group = order if self._strategy == "one_for_all" else order[first:]
+            self._due.clear()
+            for child in reversed(group):
+                if child.process is not None:
+                    await self._stop(child)
+                    self._unneeded(child)  # a temporary bystander stays gone
+            await self._start_group(group)
+
+    async def _start_group(self, group: list[Child]) -> None:
+        for child in group:
+            if self.children.get(child.spec.id) is child and child not in self._unwanted:
+                self._stopped(child)
+                child.state = "restarting"
+        for child in group:
+            if child.state != "restarting":
+                continue
+            try:
+                await self._start(child)
+            except Ignored:
+                child.state = "stopped"
+                self._unneeded(child)
+            except (StartFailed, NameTaken) as error:
+                if child in self._unwanted or child.process is not None:
+                    continue
+                child.state = "restarting"
+                self._report("did not restart", child, reason_of(error))
+                self._try_again(child)
+                return
+
+    @handles
+    def piped(self, message: Piped) -> None:
+        if message.tag is not _REGROUPED:
+            super().piped(message)
+            return
+        self._regrouping = False
+        if message.error is not None:
+            raise message.error
+        if self._due:
+            self._restart(next(iter(self._due)))
+
     # --- what becomes of specs --------------------------------------------------------------------------------------
 
     def _start_refused(self, child: Child) -> None:
-        if child.restarts == 0 and child.since_s == 0.0:
+        if child.fresh:  # StartChild keeps nothing of a child that did not start; RestartChild keeps the spec
             self.children.pop(child.spec.id, None)
 
     def _unneeded(self, child: Child) -> None:
@@ -110,10 +203,18 @@ class Supervisor(Keeper):
             self.children.pop(child.spec.id, None)
 
     def _stopped_by_hand(self, child: Child) -> None:
+        self._unwanted.add(child)
         self._unneeded(child)
+
+    def _significant_ended(self) -> None:
+        alive = ("running", "starting", "restarting")
+        others = any(child.spec.significant and child.state in alive for child in self.children.values())
+        if self._auto_shutdown == "any_significant" or not others:
+            self.stop(Shutdown())
 
 
 __all__ = [
+    "AutoShutdown",
     "ChildCounts",
     "ChildInfo",
     "CountChildren",
@@ -122,8 +223,8 @@ __all__ = [
     "NoSuchChild",
     "RestartChild",
     "StartChild",
+    "Strategy",
     "Supervisor",
     "TerminateChild",
     "WhichChildren",
-    "as_start_error",
 ]

@@ -70,6 +70,13 @@ class Request(Generic[ReplyT]):
             self._envelope.process.paid(self._envelope)
         self._future.cancel()
 
+    def fail(self, error: Exception) -> None:
+        """Lets its outcome be ``error``, unless it has one; the reply will be dropped."""
+        if not self._future.done():
+            if self._envelope is not None:
+                self._envelope.process.paid(self._envelope)
+            self._future.set_exception(error)
+
     def on_done(self, callback: "Callable[[Request[ReplyT]], object]") -> None:
         """Calls ``callback(self)`` on the loop once it is done."""
         self._future.add_done_callback(lambda _: callback(self))

@@ -1,7 +1,7 @@
 """The actor system: starts actors, knows their names, and ends them all in order."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -34,12 +34,16 @@ class ActorSystem(Inspecting):
     or ``stop_timeout_s`` allows, then it is killed. Afterwards no task, timer or name is left; a zombie, whose handler swallows
     its cancellation, is logged. This holds also when the block is left by an exception or a cancellation, which then goes on.
 
+    A ``KeyboardInterrupt`` or ``SystemExit`` that leaves a handler cancels the block, and leaving raises it when all have stopped.
+
     Args:
         clock: what tells the time; the machine's unless given.
         stop_timeout_s: how long each actor may take to stop when the system is left; None for ever.
         dead_letters_kept: how many messages that reached nobody are kept for ``dead_letters``.
         on_dead_letter: called with each of them, on the loop.
         on_report: called with the report of each actor that ended badly, on the loop.
+        stop_on_signals: POSIX signals, such as ``signal.SIGTERM``, on which the block is cancelled and the system left in order;
+            leaving raises ``SystemExit(128 + number)`` then.
     """
 
     def __init__(
@@ -50,13 +54,14 @@ class ActorSystem(Inspecting):
         dead_letters_kept: int = 64,
         on_dead_letter: Callable[[DeadLetter], object] | None = None,
         on_report: "Callable[[Report], object] | None" = None,
+        stop_on_signals: Sequence[int] = (),
     ) -> None:
         super().__init__(clock or Clock())
         self._stop_timeout_s = check_timeout(stop_timeout_s)
         self._dead_letters_kept = dead_letters_kept
         self._on_dead_letter = on_dead_letter
         self._on_report = on_report
-        self._closing = False
+        self._stop_on_signals = tuple(stop_on_signals)
 
     # --- starting ---------------------------------------------------------------------------------------------------
 
@@ -121,7 +126,7 @@ class ActorSystem(Inspecting):
     ) -> Process:
         """The part of ``start`` that does not wait. For supervisors: wait with ``started`` if the process is STARTING."""
         core = self.core
-        if core.closed or (self._closing and parent is None):
+        if core.closed or (core.closing and parent is None):
             raise SystemClosed("the actor system is being left; it starts nothing any more")
         if name is not None and (holder := core.holder(name)) is not None:
             raise NameTaken(name, holder)
@@ -247,15 +252,19 @@ class ActorSystem(Inspecting):
     async def __aenter__(self) -> Self:
         if self._open_core is not None:
             raise SystemClosed("an actor system is entered once; make a new one")
-        self._open_core = Core(self, self.clock, self._dead_letters_kept)
-        self._open_core.on_dead_letter = self._on_dead_letter
-        self._open_core.on_report = self._on_report
+        core = self._open_core = Core(self, self.clock, self._dead_letters_kept)
+        core.on_dead_letter = self._on_dead_letter
+        core.on_report = self._on_report
+        for number in self._stop_on_signals:
+            core.loop.add_signal_handler(number, core.interrupt, SystemExit(128 + number))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        closing = self.core.loop.create_task(self._close())
+        core = self.core
+        core.closing = True
+        closing = core.loop.create_task(self._close())
         cancelled: asyncio.CancelledError | None = None
         with anyio.CancelScope(shield=True):
             while not closing.done():
@@ -265,17 +274,18 @@ class ActorSystem(Inspecting):
                     if closing.cancelled():
                         break
                     cancelled = again  # asked for already: what it asks for is being done
+        for number in self._stop_on_signals:
+            core.loop.remove_signal_handler(number)
+        if core.interrupted is not None:
+            raise core.interrupted
         if cancelled is not None and not isinstance(error, asyncio.CancelledError):
             raise cancelled
         closing.result()
 
     async def _close(self) -> None:
         core = self.core
-        self._closing = True
         while roots := [
-            process
-            for process in reversed(core.processes)
-            if process.parent is None or process.parent.busy & DEAD
+            one for one in reversed(core.processes) if one.parent is None or not one.parent.alive
         ]:
             for index, process in enumerate(roots):
                 if not index % _STOPS_PER_TURN:
@@ -286,7 +296,7 @@ class ActorSystem(Inspecting):
         if leftover:
             await asyncio.wait(leftover)
         for process in core.zombies.values():
-            log.error("left behind: the task of %r, which swallows its cancellation", process)
+            log.error("left behind: a task of %r, which swallows its cancellation", process)
 
     async def _stop_one(self, process: Process) -> None:
         if process.busy & DEAD:

@@ -1,5 +1,7 @@
 """Why an actor ended. Reasons are values: compare them, match on them, send them."""
 
+from typing import cast
+
 import msgspec
 
 
@@ -58,5 +60,4 @@ def crashed(error: BaseException) -> Crashed:
 def _members(error: BaseException) -> tuple[BaseException, ...]:
     if not isinstance(error, BaseExceptionGroup):
         return ()
-    members: tuple[BaseException, ...] = error.exceptions  # pyright: ignore[reportUnknownMemberType]  # of any kind
-    return members
+    return cast("tuple[BaseException, ...]", error.exceptions)  # pyright: ignore[reportUnknownMemberType]  # of any kind

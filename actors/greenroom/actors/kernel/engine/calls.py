@@ -129,9 +129,9 @@ class Incarnation(Process):
 
     def _settle_failure(self, envelope: Envelope, error: BaseException) -> None:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            self.proceed()
-            raise error
-        if not self.refused(envelope, error):
+            self.current = envelope
+            self.interrupt(error)
+        elif not self.refused(envelope, error):
             self.current = envelope
             self.crash(error, envelope.message)
 

@@ -65,7 +65,10 @@ class Core:
         self.processes: dict[Process, None] = {}
         self.owners: dict[asyncio.Task[object], Process] = {}
         self.zombies: dict[asyncio.Task[object], Process] = {}
+        self.closing = False
         self.closed = False
+        self.owner = asyncio.current_task()
+        self.interrupted: BaseException | None = None
         self.started = 0
         self.exited = 0
         self.restarts = 0
@@ -81,6 +84,16 @@ class Core:
         self.lingering: dict[Process, None] = {}
         self._leaving: dict[Process, None] = {}
         self._linger_timer: TimerHandle | None = None
+
+    def interrupt(self, error: BaseException) -> None:
+        """``KeyboardInterrupt``, ``SystemExit`` or a signal: who entered the system is cancelled, and leaves it in order.
+
+        Leaving raises ``error`` when all actors have stopped.
+        """
+        if self.interrupted is None:
+            self.interrupted = error
+            if self.owner is not None and not self.closing:
+                self.owner.cancel()
 
     # --- the turn ---------------------------------------------------------------------------------------------------
 

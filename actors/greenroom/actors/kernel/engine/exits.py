@@ -74,9 +74,9 @@ async def initialise(process: "Process") -> None:
         task = process.task
         reason = KILLED if ties.killing or (task is not None and task.cancelling()) else crashed(error)
         leave(process, reason, terminate=False)
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit) as error:
         leave(process, KILLED, terminate=False)
-        raise
+        process.core.interrupt(error)
     except Ignored as error:
         if ties.started is not None and not ties.started.done():
             ties.started.set_exception(error)
@@ -123,9 +123,8 @@ async def depart(process: "Process") -> None:
                 raise BadReturn(f"{process.table.owner}.terminate must return None")  # noqa: TRY301
     except asyncio.CancelledError:
         reason = KILLED
-    except (KeyboardInterrupt, SystemExit):
-        die(process, reason, leaving.message)
-        raise
+    except (KeyboardInterrupt, SystemExit) as error:
+        process.core.interrupt(error)
     except BaseException as error:
         reason = error.reason if isinstance(error, Stop) else crashed(error)
     finally:

@@ -192,8 +192,8 @@ class Process(Mailbox):
                         until = now + TURN_S
                     elif now > until:
                         return None
-        except (KeyboardInterrupt, SystemExit):
-            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            self.interrupt(error)
         except BaseException as error:
             self.crash(error, item.message if isinstance(item, Envelope) else item)
         finally:
@@ -275,7 +275,8 @@ class Process(Mailbox):
     def _async_failed(self, error: BaseException, envelope: Envelope | None, message: object) -> None:
         """``error`` has left an async handler. Raises it if it is not the handler's own doing."""
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise error
+            self.interrupt(error)
+            return
         if self.busy & DEAD:
             return
         if isinstance(error, asyncio.CancelledError) and (
@@ -312,6 +313,13 @@ class Process(Mailbox):
         if not envelope.future.done():
             envelope.future.set_exception(error)
         return True
+
+    def interrupt(self, error: BaseException) -> None:
+        """A handler wants the whole program to end: no crash of this actor, whose caller will hear of its shutdown."""
+        if self.current is not None:
+            self.tie().owed[self.current] = None
+            self.current = None
+        self.core.interrupt(error)
 
     def crash(self, error: BaseException, message: object) -> None:
         """An exception has left a callback: the actor ends."""

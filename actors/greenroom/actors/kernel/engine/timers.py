@@ -83,8 +83,8 @@ class Pipe:
 async def _run(process: "Process", coroutine: Coroutine[Any, Any, object], tag: object) -> None:
     try:
         value = await coroutine
-    except (KeyboardInterrupt, SystemExit):
-        raise
+    except (KeyboardInterrupt, SystemExit) as error:
+        process.core.interrupt(error)
     except BaseException as error:
         process.post(Piped(tag, error=error))
     else:
