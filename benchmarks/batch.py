@@ -19,7 +19,17 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks._harness import Result, pin, ratios, report, spread, two_cores, upstream, versions
+from benchmarks._harness import (
+    Result,
+    pin,
+    ratios,
+    report,
+    settle_memory,
+    spread,
+    two_cores,
+    upstream,
+    versions,
+)
 from greenroom.actors.providers.hosts import simulator
 from greenroom.actors.settings import Settings, StorageSettings
 from greenroom.runtime import Runtime
@@ -36,6 +46,7 @@ def write_input(path: Path, lines: int, padding: int = 0) -> None:
 
 
 async def plain_loop(base_url: str, source: Path, out: Path, in_flight: int) -> None:
+    settle_memory()
     semaphore = asyncio.Semaphore(in_flight)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=in_flight)) as session:
         with out.open("w", encoding="utf-8") as file:
@@ -57,6 +68,7 @@ async def greenroom(base_url: str, source: Path, folder: Path, in_flight: int) -
         storage=StorageSettings(url=f"sqlite:///{folder / 'bench.db'}"),
     )
     async with Runtime(settings) as runtime:
+        settle_memory()
         job = await runtime.batch(source, out=folder / "out.jsonl", concurrency=in_flight)
         last = await job.wait()
         assert last.state == "done", last

@@ -8,7 +8,6 @@ else, once tuned (prepared URL, session headers, pre-encoded body, no cookie jar
 
 import argparse
 import asyncio
-import gc
 import os
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -18,7 +17,18 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from benchmarks._harness import Result, cpu_us, pin, ratios, report, spread, two_cores, upstream, versions
+from benchmarks._harness import (
+    Result,
+    cpu_us,
+    pin,
+    ratios,
+    report,
+    settle_memory,
+    spread,
+    two_cores,
+    upstream,
+    versions,
+)
 from greenroom.actors.providers.hosts import simulator
 from greenroom.actors.settings import Settings, StorageSettings
 from greenroom.runtime import Runtime
@@ -104,9 +114,7 @@ async def measure(base_url: str, rounds: int, calls: int, in_flight: int) -> dic
             }
             for one in contenders.values():
                 await cpu_us(calls // 4, in_flight, one)
-            # What lives from here on is not searched for garbage in anybody's round.
-            gc.collect()
-            gc.freeze()
+            settle_memory()
             for _ in range(rounds):
                 for name, one in contenders.items():
                     figures.setdefault(name, []).append(await cpu_us(calls, in_flight, one))

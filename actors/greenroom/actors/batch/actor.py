@@ -55,12 +55,8 @@ _log = structlog.get_logger(__name__)
 
 _FATAL: frozenset[ErrorKind] = frozenset({"authentication", "permission", "budget_exceeded"})
 """Failures that every further line would meet too: the job halts, and the line is not counted as failed."""
-_FATAL_AT_FIRST: frozenset[ErrorKind] = _FATAL | {
-    "not_found",
-    "connection",
-    "timeout",
-    "unsupported_capability",
-}
+_AT_FIRST: tuple[ErrorKind, ...] = ("not_found", "connection", "timeout", "unsupported_capability")
+_FATAL_AT_FIRST: frozenset[ErrorKind] = _FATAL.union(_AT_FIRST)
 """The same, while nothing at all has been answered."""
 
 

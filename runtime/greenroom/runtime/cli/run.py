@@ -1,6 +1,7 @@
 """`greenroom run`: the main job. A file of prompts through the tree, resumable."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -181,6 +182,9 @@ async def _answer(
         if opened.resumed:
             again = f", {opened.retried} failed ones are asked again" if opened.retried else ""
             note(f"going on: {opened.finished} of {found.lines} lines have their results{again}")
+        # What start-up left behind lives as long as the process: no collection need look through it again.
+        gc.collect()
+        gc.freeze()
         started_s = asyncio.get_running_loop().time()
         last = await _watch(await runtime.start_job(opened), opened)
         return report.ended(
