@@ -26,7 +26,12 @@ def main(argv: list[str]) -> int:
     if unknown:
         print(f"no benchmark named {', '.join(unknown)}; there are: {', '.join(names())}", file=sys.stderr)
         return 2
-    return max(importlib.import_module(f"benchmarks.{name}").main(options) for name in chosen or names())
+    return max(_run(name, options) for name in chosen or names())
+
+
+def _run(name: str, options: list[str]) -> int:
+    code: int = importlib.import_module(f"benchmarks.{name}").main(options)
+    return code
 
 
 if __name__ == "__main__":
