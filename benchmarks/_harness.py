@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
@@ -50,7 +50,7 @@ def two_cores() -> tuple[int, int]:
 
 
 @contextmanager
-def upstream(*options: str, core: int) -> Iterator[str]:
+def upstream(*options: str, core: int) -> Generator[str]:
     """`greenroom simulate` in a process of its own, on another core; gives its base URL."""
     command = [sys.executable, "-m", "greenroom.runtime.cli", "simulate", "--port", "0", "--json", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
