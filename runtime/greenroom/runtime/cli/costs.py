@@ -111,9 +111,11 @@ def _name(dimension: Dimension, value: object) -> str | None:
 
 
 def _table(dimensions: tuple[Dimension, ...], groups: list[Spend]) -> Table:
-    table = Table(*dimensions)
-    for heading in ("calls", "attempts", "input tokens", "output tokens", "cost", "of it estimated"):
-        table.add_column(heading, justify="right")
+    table = Table()
+    for name in dimensions:
+        table.add_column(name, overflow="fold")
+    for heading in ("calls", "attempts", "tokens in", "out", "cost", "estimated"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for group in groups:
         table.add_row(*(value or "-" for value in group.group.values()), *_cells(group))
     if len(groups) > 1:

@@ -16,6 +16,9 @@ EXIT_INTERRUPTED = 130
 
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 tables = Console(highlight=False)
+if not tables.is_terminal:
+    # A pipe has no width to fit; eighty columns would break names and figures.
+    tables = Console(highlight=False, width=140)
 
 
 def fail(message: str, code: int = EXIT_USAGE) -> NoReturn:
