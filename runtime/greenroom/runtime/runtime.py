@@ -194,8 +194,8 @@ class Runtime:
         """
         request = JobRequest(
             path=Path(source),
-            source=str(absolute(Path(source))),
-            out=absolute(Path(out)) if out is not None else None,
+            source=str(await anyio.to_thread.run_sync(absolute, Path(source))),
+            out=await anyio.to_thread.run_sync(absolute, Path(out)) if out is not None else None,
             defaults=Defaults(
                 model=model, fallback_model=self.chosen.default_model, max_tokens=max_tokens, system=system
             ),

@@ -125,7 +125,7 @@ async def open_job(store: ActorRef, request: JobRequest, scan: Scan, new_id: str
     identity = msgspec.json.encode(_identity(request.defaults)).decode()
     rows = await store.call(Query(_JOB_BY_OUT, {"out": str(request.out)})) if request.out else []
     if not rows:
-        _refuse_foreign_file(request.out)
+        await anyio.to_thread.run_sync(_refuse_foreign_file, request.out)
         await _insert(store, request, scan, new_id=new_id, identity=identity, now_ms=now_ms)
         return OpenJob(id=new_id, request=request, scan=scan)
     job_id, _, source, known_digest, settings, _ = cast("tuple[str, str, str, str, str, bool]", rows[0])
