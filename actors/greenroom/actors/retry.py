@@ -33,7 +33,8 @@ def retry_delay_s(
     """
     if error.kind not in RETRYABLE or attempts >= policy.attempts:
         return None
-    ceiling_s = min(policy.backoff_max_s, policy.backoff_base_s * 2 ** (attempts - 1))
+    doublings = min(attempts - 1, 64)  # past any cap; unbounded, the product leaves the range of floats
+    ceiling_s = min(policy.backoff_max_s, policy.backoff_base_s * 2**doublings)
     delay_s = uniform(0.0, ceiling_s)
     if error.retry_after_s is not None:
         if error.retry_after_s > policy.max_retry_after_s:
