@@ -147,6 +147,9 @@ class Limiter(Actor):
         self._in_flight.discard(message.ticket)
         if self._waiting:
             self._waiting.pop(message.ticket, None)
+            if len(self._queue) > 2 * len(self._waiting) + 64:  # they gave up behind a head that is blocked
+                self._queue = [place for place in self._queue if place[2] in self._waiting]
+                heapq.heapify(self._queue)
             self._admit_waiting()
 
     @handles
