@@ -230,7 +230,8 @@ class TestLlamaCpp:
         assert (done.json["ok"], done.json["failed"]) == (12, 0)
         for line in results(greenroom.folder / "in.results.jsonl").values():
             body = line["response"]["body"]
-            assert body["choices"][0]["message"]["content"]
+            # Random weights may end at once: an empty text is an answer, a missing one is not.
+            assert isinstance(body["choices"][0]["message"]["content"], str)
             assert 0 < body["usage"]["completion_tokens"] <= 16
         rows = ledger(greenroom.database)
         assert sum(row.output_tokens for row in rows) == done.json["output_tokens"] > 0

@@ -2,7 +2,8 @@
 
 import importlib.util
 import json
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -184,6 +185,15 @@ def test_raw_json_travels_byte_by_byte() -> None:
     assert b'"exact":' + number + b"}" in body.body
 
 
+def plain(taken: object) -> object:
+    """Walk through what pydantic took: an Iterable is validated only as one walks along it."""
+    if isinstance(taken, dict):
+        return {name: plain(value) for name, value in cast("Json", taken).items()}
+    if isinstance(taken, Iterable) and not isinstance(taken, str):
+        return [plain(value) for value in cast("Iterable[object]", taken)]
+    return taken
+
+
 @pytest.mark.skipif(importlib.util.find_spec("openai") is None, reason="the official client is not installed")
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
 def test_the_official_clients_types_take_every_body(field: Any) -> None:
@@ -195,8 +205,7 @@ def test_the_official_clients_types_take_every_body(field: Any) -> None:
     adapter: TypeAdapter[Json] = TypeAdapter(params)
 
     def check(body: Json) -> None:
-        # An Iterable is validated as one walks along it, which dumping does, at every depth.
-        assert json.loads(adapter.dump_json(adapter.validate_python(body))) == body
+        assert plain(adapter.validate_python(body)) == body
 
     codec = OpenAIChat("openai", field)
     foreign = {"top_k", "min_p"}
