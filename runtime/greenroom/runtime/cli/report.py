@@ -176,7 +176,7 @@ def _summary(last: JobProgress, opened: OpenJob, seconds: float) -> Summary:
 
 
 def _table(last: JobProgress, opened: OpenJob, seconds: float) -> Table:
-    table = Table(show_header=False, title=f"{last.finished} of {last.total} lines: {opened.request.out}")
+    table = Table(show_header=False, title=f"{last.finished:,} of {last.total:,} lines")
     asked = last.finished - last.resumed
     rows = [
         ("answered", f"{last.ok:,}"),
@@ -186,8 +186,12 @@ def _table(last: JobProgress, opened: OpenJob, seconds: float) -> Table:
         ("cost", money(usd(last.cost_pusd))),
         ("time", f"{duration(seconds)} ({asked / seconds:.1f} lines/s)" if seconds else duration(seconds)),
     ]
+    if opened.request.out is not None:
+        rows.append(("results", str(opened.request.out)))
     if last.resumed:
         rows.insert(2, ("from earlier runs", f"{last.resumed:,}"))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(name, value)
     return table
