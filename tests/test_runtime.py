@@ -157,9 +157,6 @@ class TestLeaving:
         gc.collect()
         await until(lambda: open_sockets() <= sockets)
 
-    @pytest.mark.xfail(
-        reason="calls outlive the ledger: their attempts stay held until the next runtime charges them"
-    )
     async def test_while_calls_are_in_flight(self, settings: Make, database: Path) -> None:
         """They fail or are cancelled, soon; each attempt is settled, and the next runtime finds nothing open."""
 
@@ -242,9 +239,6 @@ class TestBatch:
         assert (spend.held_pusd, spend.open_holds) == (0, 0)
         assert len(await read_lines(tmp_path / "out.jsonl")) == 50
 
-    @pytest.mark.xfail(
-        reason="the job's actor is gone by then, and a call by its name waits for a successor without end"
-    )
     async def test_waiting_after_the_end(
         self, settings: Make, simulator: Simulator, source: Path, tmp_path: Path
     ) -> None:

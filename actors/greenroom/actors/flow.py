@@ -10,6 +10,7 @@ Actors own state, not bytes: the exchange itself never passes through a mailbox.
 name, with a message that may be sent twice, so a restart of any of them is a wait and not a failure.
 """
 
+import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable
@@ -98,8 +99,12 @@ class _Call(Struct, gc=False):
     usage: Usage = Usage()
 
 
+class Closed(Refused):
+    """The runtime is being left, or was: no call is begun any more, and those in flight were given up."""
+
+
 class Flow:
-    """The way of a call. One for a runtime; it keeps nothing between calls.
+    """The way of a call. One for a runtime; between calls it keeps nothing but the ways to the providers.
 
     Args:
         catalog: the catalogue, by name.
@@ -133,6 +138,21 @@ class Flow:
         self._retries = retries
         self._tell = tell
         self._lines: dict[str, Line] = {}
+        self._living: set[asyncio.Task[object]] = set()
+        self._closed = False
+        self._last_ended = asyncio.Event()
+
+    async def aclose(self) -> None:
+        """Give up every call in flight (`Closed`, at its caller), and return once all are settled with the outbox.
+
+        Cancelling leaves calls that are being given up to end by themselves.
+        """
+        self._closed = True
+        for task in self._living:
+            task.cancel()
+        if self._living:
+            self._last_ended.clear()
+            await self._last_ended.wait()
 
     async def chat(
         self,
@@ -157,7 +177,24 @@ class Flow:
         Cancelling closes the connection, gives permit and lease back, and settles the attempt: at its upper bound,
         marked estimated, if the request had gone out (the provider may well serve it), else at nothing.
         """
-        call = await self._begin(request, account, priority, timeout_s)
+        task = asyncio.current_task()
+        assert task is not None
+        if self._closed:
+            raise Closed("the runtime was left")
+        self._living.add(task)
+        try:
+            return await self._until_answered(await self._begin(request, account, priority, timeout_s))
+        except asyncio.CancelledError:
+            if self._closed and not task.uncancel():
+                raise Closed("the runtime was left while the call was in flight") from None
+            raise
+        finally:
+            self._living.discard(task)
+            if not self._living:
+                self._last_ended.set()
+
+    async def _until_answered(self, call: _Call) -> Reply:
+        """Attempt after attempt, as the one retry policy says."""
         attempts = 0
         while True:
             attempts += 1
@@ -174,7 +211,7 @@ class Flow:
                     error=error,
                     retry_in_s=delay_s,
                     cost_pusd=call.cost_pusd - before_pusd,
-                    job_id=account.job_id,
+                    job_id=call.account.job_id,
                 )
             )
             if delay_s is None:
@@ -206,7 +243,7 @@ class Flow:
         attempt = _Attempt(self._hold(call, number))
         self._outbox.open(attempt.hold)
         try:
-            session = await self._acquire(call, attempt.hold)
+            session = await self._acquire(call, attempt)
             attempt.sent_s = self._clock.monotonic()
             url = call.line.sockets.url(call.wire.path)
             left_s = call.deadline_s - attempt.sent_s
@@ -221,14 +258,16 @@ class Flow:
         finally:
             self._give_back(call, attempt)
 
-    async def _acquire(self, call: _Call, hold: Hold) -> aiohttp.ClientSession:
+    async def _acquire(self, call: _Call, attempt: "_Attempt") -> aiohttp.ClientSession:
         """Money, then a permit, then a connection, each within what is left of the call."""
-        line, ticket = call.line, hold.ticket
+        line, hold = call.line, attempt.hold
+        ticket = hold.ticket
         admit = Admit(ticket, len(call.wire.body) // _BYTES_PER_TOKEN + call.max_tokens, call.priority)
         try:
             await self._ledger.call(hold, timeout=self._left_s(call))
         except Refused:
             self._outbox.drop(hold)
+            attempt.refused = True
             raise
         except (TimeoutError, ActorExited) as error:
             raise _unavailable("the ledger", error) from error
@@ -312,8 +351,11 @@ class Flow:
             attempt.charge_bound_if_sent()
         now_s = self._clock.monotonic()
         line.permits.pop(hold.ticket, None)
+        line.sockets.leases.discard(hold.ticket)
         _cast(line.pool, Outcome(hold.ticket, attempt.outcome, now_s - (attempt.sent_s or now_s)))
         _cast(line.limiter, Release(hold.ticket))
+        if attempt.refused:
+            return
         self._outbox.settle(
             Settle(
                 hold=hold,
@@ -347,7 +389,8 @@ class Flow:
 class _Attempt(Struct, gc=False):
     """What one attempt came to so far. Unless it is said otherwise, it was cancelled.
 
-    `sent_s` is set while the provider may be serving the request, and so may charge for it.
+    `sent_s` is set while the provider may be serving the request, and so may charge for it. `refused`: the ledger did
+    not grant the hold, so there is nothing to settle.
     """
 
     hold: Hold
@@ -356,6 +399,7 @@ class _Attempt(Struct, gc=False):
     cost_pusd: int = 0
     usage: Usage = Usage()
     estimated: bool = False
+    refused: bool = False
     request_id: str | None = None
 
     def answered(self, price: Price, completion: Completion) -> None:

@@ -10,6 +10,7 @@ Who keeps what, so that nothing is lost when an actor dies:
 - what the ledger has cast to the store and not seen acknowledged it casts again when a new store says `Resend`.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 import structlog
@@ -134,6 +135,7 @@ class Outbox:
         self._holds: dict[int, Hold] = {}
         self._settlements: dict[int, Settle] = {}
         self._late: list[Settle] = []
+        self._settled: asyncio.Event | None = None
 
     def open(self, hold: Hold) -> None:
         """Keep a hold that is about to be asked for.
@@ -159,6 +161,8 @@ class Outbox:
         """The ledger's word that these settlements are on disk."""
         for ticket in tickets:
             self._settlements.pop(ticket, None)
+        if self._settled is not None and self.empty:
+            self._settled.set()
         if self._late:
             late, self._late = self._late, []
             for settle in late:
@@ -168,6 +172,12 @@ class Outbox:
         """Everything that a new ledger has to know."""
         self._late.clear()
         return Adopt(tuple(self._holds.values()), tuple(self._settlements.values()))
+
+    async def wait_empty(self) -> None:
+        """Return once nothing is held and every settlement is on disk."""
+        while not self.empty:
+            self._settled = asyncio.Event()
+            await self._settled.wait()
 
     @property
     def empty(self) -> bool:

@@ -1,5 +1,6 @@
 """The embedded API: `async with Runtime() as rt:` and ask."""
 
+import asyncio
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import anyio
 import anyio.to_thread
 from msgspec import structs
 
@@ -38,6 +40,9 @@ from greenroom.runtime.telemetry import Telemetry
 from greenroom.supervisors.batches import start_batch
 from greenroom.supervisors.tree import Tree, start_tree
 
+_SETTLE_TIMEOUT_S = 5.0
+# Looked up when imported: metadata lies in files, and the loop must not read any.
+_VERSION = version("greenroom")
 _SIMULATED_LATENCY = "lognormal(p50=0.15,p95=0.4)"
 
 
@@ -47,6 +52,9 @@ class Job:
     def __init__(self, ref: ActorRef, opened: OpenJob) -> None:
         self._ref = ref
         self.opened = opened
+        # Asked for at once, since the actor is gone when the job is over.
+        self._ended = asyncio.ensure_future(ref.call(WaitJob(), timeout=None))
+        self._ended.add_done_callback(_looked_at)
 
     @property
     def id(self) -> str:
@@ -54,11 +62,16 @@ class Job:
 
     async def progress(self) -> JobProgress:
         """Where the job stands now."""
-        return await self._ref.call(GetProgress(), timeout=60.0)
+        reading = asyncio.ensure_future(self._ref.call(GetProgress(), timeout=60.0))
+        try:
+            await asyncio.wait({reading, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+            return await (reading if reading.done() and not reading.exception() else self._ended)
+        finally:
+            reading.cancel()
 
     async def wait(self) -> JobProgress:
         """Wait for its end: `done`, `stopped` or `halted`. Cancelling stops the waiting, not the job."""
-        return await self._ref.call(WaitJob(), timeout=None)
+        return await asyncio.shield(self._ended)
 
     def stop(self) -> None:
         """Ask no further line; those in flight finish. The same job can be gone on with later."""
@@ -109,11 +122,12 @@ class Runtime:
             chosen = self._chosen or await choose_providers(settings, self._environ)
             if chosen.simulated:
                 chosen = await self._simulate(stack, chosen)
-            database = Database(database_url(settings), app_version=version("greenroom"))
+            database = Database(database_url(settings), app_version=_VERSION)
             await anyio.to_thread.run_sync(database.open)
             stack.push_async_callback(_in_thread, database.close)
             stack.push_async_callback(self._close_lines)
             self._system = await stack.enter_async_context(ActorSystem(clock=self._clock))
+            stack.push_async_callback(self._give_up_calls)
             self._tree = await start_tree(
                 self._system,
                 database=database,
@@ -225,6 +239,14 @@ class Runtime:
             raise RuntimeError("the runtime is not running: use it within `async with Runtime() as rt:`")
         return self._tree
 
+    async def _give_up_calls(self) -> None:
+        """End calls in flight, and see every settlement to the disk, within reason."""
+        if self._tree is None:
+            return
+        with anyio.move_on_after(_SETTLE_TIMEOUT_S, shield=True):
+            await self._tree.flow.aclose()
+            await self._tree.outbox.wait_empty()
+
     async def _close_lines(self) -> None:
         tree, self._tree = self._tree, None
         if tree is not None:
@@ -246,6 +268,12 @@ class Runtime:
         return structs.replace(
             chosen, providers={**chosen.providers, SIMULATOR: simulator(running.openai_base_url)}
         )
+
+
+def _looked_at(ended: "asyncio.Future[JobProgress]") -> None:
+    """A job that nobody waits for may end with the runtime: that is no error to complain of."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 async def _in_thread(blocking: Callable[[], None]) -> None:

@@ -22,7 +22,7 @@ from greenroom.actors.batch.restore import restore_output
 from greenroom.actors.batch.results import ResultFile, answered, failed
 from greenroom.actors.batch.source import LineSource
 from greenroom.actors.events import ErrorKind, ProviderError, ProviderFailed, Usage
-from greenroom.actors.flow import Flow
+from greenroom.actors.flow import Closed, Flow
 from greenroom.actors.kernel import (
     Actor,
     ActorExited,
@@ -278,6 +278,8 @@ class Batch(Actor):
             return  # Passed over as the scan said, and the caller agreed to.
         try:
             reply = await self._flow.chat(line.request, account=self._account, priority=BATCH)
+        except Closed:
+            self.ref.cast(StopJob())
         except Refused as refused:
             self.ref.cast(_Hopeless(str(refused), None))
         except ProviderFailed as failure:
