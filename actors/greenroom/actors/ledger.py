@@ -254,8 +254,9 @@ class Ledger(Actor):
     @handles
     def adopt(self, message: Adopt) -> None:
         for hold in message.holds:
-            # The living wait for a grant themselves, or have it; either way the row is made sure of.
-            self._keep(hold)
+            # The living wait for a grant themselves, or have it; either way the row is made sure of, once.
+            if hold.ticket not in self._held:
+                self._keep(hold)
         for settle in message.settlements:
             self.settle(settle)
 
