@@ -15,7 +15,7 @@ from typing import BinaryIO, Literal
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, structs
 
-from greenroom.actors.providers import ChatRequest, Message
+from greenroom.actors.providers import ChatOptions, ChatRequest, Message
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """Longer than any request a provider takes."""
@@ -64,25 +64,10 @@ class _Line(Struct, gc=False):
     prompt: str | None = None
 
 
-class _Body(Struct, gc=False, kw_only=True):
+class _Body(ChatOptions, frozen=True, kw_only=True, gc=False):
     messages: tuple[Message, ...]
     model: str | None = None
-    max_tokens: int | None = None
     max_completion_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    stop: str | tuple[str, ...] | None = None
-    seed: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    reasoning_effort: str | None = None
-    user: str | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    parallel_tool_calls: bool | None = None
-    response_format: Raw | UnsetType = UNSET
-    tools: Raw | UnsetType = UNSET
-    tool_choice: Raw | UnsetType = UNSET
     stream: bool | None = None
     n: int | None = None
 
@@ -168,23 +153,6 @@ def _request(body: _Body, model: str, extra: dict[str, Raw], defaults: Defaults)
     messages = body.messages
     if defaults.system is not None and messages[0].role not in {"system", "developer"}:
         messages = (Message("system", defaults.system), *messages)
-    return ChatRequest(
-        model=model,
-        messages=messages,
-        max_tokens=defaults.max_tokens or body.max_completion_tokens or body.max_tokens,
-        temperature=body.temperature,
-        top_p=body.top_p,
-        stop=body.stop,
-        seed=body.seed,
-        presence_penalty=body.presence_penalty,
-        frequency_penalty=body.frequency_penalty,
-        reasoning_effort=body.reasoning_effort,
-        user=body.user,
-        logprobs=body.logprobs,
-        top_logprobs=body.top_logprobs,
-        parallel_tool_calls=body.parallel_tool_calls,
-        response_format=body.response_format,
-        tools=body.tools,
-        tool_choice=body.tool_choice,
-        extra=extra,
-    )
+    options = {name: getattr(body, name) for name in ChatOptions.__struct_fields__}
+    options["max_tokens"] = defaults.max_tokens or body.max_completion_tokens or body.max_tokens
+    return ChatRequest(model=model, messages=messages, extra=extra, **options)

@@ -3,6 +3,7 @@
 A new wire format is one file and one test table; a new OpenAI-compatible host is one row in `hosts`.
 """
 
+from greenroom.actors.providers.chat import ChatOptions as ChatOptions
 from greenroom.actors.providers.chat import ChatRequest as ChatRequest
 from greenroom.actors.providers.chat import FunctionCall as FunctionCall
 from greenroom.actors.providers.chat import ImagePart as ImagePart

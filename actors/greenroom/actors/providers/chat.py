@@ -59,16 +59,11 @@ class Message(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
     refusal: str | None = None
 
 
-class ChatRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What to ask a model for.
-
-    `model` is `provider/model`, or an alias the catalogue knows. `max_tokens` bounds the output, reasoning included.
-    `response_format`, `tools` and `tool_choice` are JSON in OpenAI's shape. `extra` holds options that only some
-    providers know, by their wire names; they are sent as they are.
+class ChatOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The options of a chat request, by OpenAI's names. `max_tokens` bounds the output, reasoning included;
+    `response_format`, `tools` and `tool_choice` are JSON in OpenAI's shape.
     """
 
-    model: str
-    messages: tuple[Message, ...]
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -84,4 +79,15 @@ class ChatRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     response_format: Raw | UnsetType = UNSET
     tools: Raw | UnsetType = UNSET
     tool_choice: Raw | UnsetType = UNSET
+
+
+class ChatRequest(ChatOptions, frozen=True, kw_only=True, omit_defaults=True):
+    """What to ask a model for.
+
+    `model` is `provider/model`, or an alias the catalogue knows. `extra` holds options that only some providers know,
+    by their wire names; they are sent as they are.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
     extra: dict[str, Raw] = {}

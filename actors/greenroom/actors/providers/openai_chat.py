@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from greenroom.actors.events import ErrorKind, FinishReason, ProviderError, ToolCall, Usage
-from greenroom.actors.providers.chat import ChatRequest, Message
+from greenroom.actors.providers.chat import ChatOptions, ChatRequest, Message
 from greenroom.actors.providers.headers import retry_after_s
 from greenroom.actors.providers.wire import Completion, RejectedAnswer, WireRequest
 
@@ -56,25 +56,10 @@ _KIND_BY_STATUS: dict[int, ErrorKind] = {
 }
 
 
-class _Body(Struct, omit_defaults=True, gc=False):
+class _Body(ChatOptions, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     model: str
     messages: tuple[Message, ...]
-    max_tokens: int | None = None
     max_completion_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    stop: str | tuple[str, ...] | None = None
-    seed: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    reasoning_effort: str | None = None
-    user: str | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    parallel_tool_calls: bool | None = None
-    response_format: Raw | UnsetType = UNSET
-    tools: Raw | UnsetType = UNSET
-    tool_choice: Raw | UnsetType = UNSET
 
 
 class _Function(Struct, gc=False):
@@ -154,24 +139,24 @@ class OpenAIChat:
         """See `Codec.encode`; this wire can express every field of a ChatRequest."""
         body = _encode(
             _Body(
-                model,
-                request.messages,
-                None if self._renamed else request.max_tokens,
-                request.max_tokens if self._renamed else None,
-                request.temperature,
-                request.top_p,
-                request.stop,
-                request.seed,
-                request.presence_penalty,
-                request.frequency_penalty,
-                request.reasoning_effort,
-                request.user,
-                request.logprobs,
-                request.top_logprobs,
-                request.parallel_tool_calls,
-                request.response_format,
-                request.tools,
-                request.tool_choice,
+                model=model,
+                messages=request.messages,
+                max_tokens=None if self._renamed else request.max_tokens,
+                max_completion_tokens=request.max_tokens if self._renamed else None,
+                temperature=request.temperature,
+                top_p=request.top_p,
+                stop=request.stop,
+                seed=request.seed,
+                presence_penalty=request.presence_penalty,
+                frequency_penalty=request.frequency_penalty,
+                reasoning_effort=request.reasoning_effort,
+                user=request.user,
+                logprobs=request.logprobs,
+                top_logprobs=request.top_logprobs,
+                parallel_tool_calls=request.parallel_tool_calls,
+                response_format=request.response_format,
+                tools=request.tools,
+                tool_choice=request.tool_choice,
             )
         )
         if request.extra:
