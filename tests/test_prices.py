@@ -87,3 +87,18 @@ def test_what_nobody_prices_has_no_price(table: PriceTable) -> None:
     assert table.price("no-such-provider", "gpt-4o", {}) is None
     assert table.near("openai", "gpt-4o-mni")[0] == "gpt-4o-mini"
     assert table.near("no-such-provider", "gpt-4o") == []
+
+
+def test_a_tier_begins_above_its_start() -> None:
+    cheap, dear = Rates(*[10**6] * 8), Rates(*[10**7] * 8)
+    price = Price(cheap, ((100, dear),))
+    assert price.cost_pusd(Usage(input_tokens=60, cached_tokens=40)) == 100
+    assert price.cost_pusd(Usage(input_tokens=60, cached_tokens=41)) == 1010
+
+
+@pytest.mark.parametrize("dearest", range(8))
+def test_the_bound_covers_every_class(dearest: int) -> None:
+    price = Price(Rates(*[10**6 * (1 + 8 * (n == dearest)) for n in range(8)]))
+    usage = Usage(*[5 * (n == dearest) for n in range(8)])
+    assert price.cost_pusd(usage) == 45
+    assert price.bound_pusd(usage.total_input_tokens, usage.total_output_tokens) == 45
