@@ -76,6 +76,11 @@ class Child:
         return isinstance(self.spec.actor, type) and issubclass(self.spec.actor, Keeper)
 
     @property
+    def stopping(self) -> bool:
+        """Whether it is asked to end, or being killed."""
+        return self.state == "stopping"
+
+    @property
     def shutdown_s(self) -> float | None:
         """Seconds it may take to stop; None for ever."""
         shutdown = self.spec.shutdown
@@ -185,6 +190,8 @@ class Keeper(Actor):
 
     def _runs(self, child: Child) -> None:
         child.state = "running"
+        if child.spec.restart == "temporary":  # it will not be started again, and arguments may be large
+            child.spec = msgspec.structs.replace(child.spec, args=(), kwargs={})
         child.since_s = self.system.clock.monotonic()
 
     def _forget(self, child: Child) -> None:

@@ -118,6 +118,14 @@ class Supervisor(Keeper):
         self._begin(child, reply_to)
 
     @handles
+    def terminate_child(self, message: TerminateChild, reply_to: ReplyTo[None]) -> None:
+        child = self._find(message.child)
+        if self._regrouping:
+            self._unwanted.add(child)
+        self._due.pop(child, None)
+        super().terminate_child(message, reply_to)
+
+    @handles
     def restart_child(self, message: RestartChild, reply_to: ReplyTo[ActorRef]) -> None:
         child = self._find_stopped(message.child)
         child.fresh = False
@@ -174,8 +182,8 @@ class Supervisor(Keeper):
                 child.state = "stopped"
                 self._unneeded(child)
             except (StartFailed, NameTaken) as error:
-                if child in self._unwanted or child.process is not None:
-                    continue
+                if child.stopping or child in self._unwanted:
+                    continue  # somebody stops it by hand
                 child.state = "restarting"
                 self._report("did not restart", child, reason_of(error))
                 self._try_again(child)
@@ -202,9 +210,7 @@ class Supervisor(Keeper):
         if child.spec.restart == "temporary":
             self.children.pop(child.spec.id, None)
 
-    def _stopped_by_hand(self, child: Child) -> None:
-        self._unwanted.add(child)
-        self._unneeded(child)
+    _stopped_by_hand = _unneeded
 
     def _significant_ended(self) -> None:
         alive = ("running", "starting", "restarting")

@@ -146,7 +146,7 @@ class Actor:
         process.busy |= CAREFUL
 
     def format_state(self) -> object:
-        """What ``get_state`` and crash reports show: the attributes, without secrets, cut to size. Override it to say more, or less."""
+        """What ``get_state`` and crash reports show: the attributes, without secrets, cut to size. Override it to say more, or less; what it returns then is shown as it is."""
         return presentable(vars(self))
 
     def continue_with(self, message: object) -> None:
@@ -166,7 +166,7 @@ class Actor:
         reason = Normal() if reason is None else reason
         process.tie().leaving = Leaving(reason, process.table.terminates)
         process.busy |= LEAVING
-        process.push_front(exits.StopSignal(reason))
+        process.push_front(exits.StopSignal(reason, limited=True))
 
     @property
     def _process(self) -> "Process":

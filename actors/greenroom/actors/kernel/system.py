@@ -1,7 +1,7 @@
 """The actor system: starts actors, knows their names, and ends them all in order."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -156,36 +156,38 @@ class ActorSystem(Inspecting):
             exits.link(process, parent)
         if process.table.initialises:
             process.busy = STARTING | RUNNING
-            process.tie().started = core.loop.create_future()
+            future: asyncio.Future[None] = core.loop.create_future()
+            future.add_done_callback(_look)
+            process.tie().started = future
             process.start_task(None)
         return process
 
-    async def started(self, process: Process, init_timeout: float | None = None) -> None:
-        """Waits for the ``init`` of a process that ``spawn`` returned.
+    def started(self, process: Process, init_timeout: float | None = None) -> Coroutine[object, object, None]:
+        """Waits for the ``init`` of a process that ``spawn`` has just returned.
 
         Raises:
             StartFailed: it raised, or took longer than ``init_timeout`` seconds; the process is gone.
             Ignored: it declined; likewise.
         """
-        future = process.tie().started
+        return self._started(process, process.tie().started, init_timeout)
+
+    async def _started(
+        self, process: Process, future: "asyncio.Future[None] | None", limit_s: float | None
+    ) -> None:
         if future is None:
             return
-        late = None if init_timeout is None else self.clock.call_later(init_timeout, exits.kill, process)
+        late = None if limit_s is None else self.clock.call_later(limit_s, exits.kill, process)
         began_s = self.clock.monotonic()
         try:
             await asyncio.shield(future)
         except asyncio.CancelledError:
-            future.add_done_callback(_look)
             exits.kill(process)
             raise
         except StartFailed as failed:
-            if (
-                init_timeout is None
-                or failed.reason != exits.KILLED
-                or self.clock.monotonic() < began_s + init_timeout
-            ):
+            in_time = limit_s is None or self.clock.monotonic() < began_s + limit_s
+            if in_time or failed.reason != exits.KILLED:
                 raise
-            error = TimeoutError(f"init of {process.table.owner} took longer than {init_timeout:g} s")
+            error = TimeoutError(f"init of {process.table.owner} took longer than {limit_s:g} s")
             raise StartFailed(crashed(error), process.table.kind) from error
         finally:
             if late is not None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 _TURNS_MAX = 100_000
+_settling: list[object] = []  # the queue of a loop, once for each who waits for it to come to rest
 
 
 class TimerHandle(Protocol):
@@ -128,8 +129,12 @@ async def settle() -> None:
         for _ in range(50):
             await asyncio.sleep(0)
         return
-    for _ in range(_TURNS_MAX):
-        await asyncio.sleep(0)
-        if not ready:
-            return
+    _settling.append(ready)
+    try:
+        for _ in range(_TURNS_MAX):
+            await asyncio.sleep(0)
+            if len(ready) < _settling.count(ready):  # only others that settle too
+                return
+    finally:
+        _settling.remove(ready)
     raise RuntimeError(f"the loop did not come to rest within {_TURNS_MAX} turns: something spins")

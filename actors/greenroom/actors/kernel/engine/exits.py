@@ -40,15 +40,15 @@ KILLS_MAX = 4
 class StopSignal(Signal):
     """Asks an actor to end, in its turn."""
 
-    __slots__ = ("reason", "terminate")
+    __slots__ = ("limited", "reason", "terminate")
 
-    def __init__(self, reason: ExitReason, *, terminate: bool = True) -> None:
+    def __init__(self, reason: ExitReason, *, terminate: bool = True, limited: bool = False) -> None:
         self.reason = reason
         self.terminate = terminate
+        self.limited = limited
 
     def apply(self, process: "Process") -> None:
-        leaving = process.ties.leaving if process.ties is not None else None
-        leave(process, self.reason, terminate=self.terminate, message=leaving.message if leaving else None)
+        leave(process, self.reason, terminate=self.terminate, limited=self.limited)
 
 
 class ExitSignal(Signal):
@@ -91,7 +91,14 @@ async def initialise(process: "Process") -> None:
             ties.started = None
 
 
-def leave(process: "Process", reason: ExitReason, *, terminate: bool, message: object = None) -> None:
+def leave(
+    process: "Process",
+    reason: ExitReason,
+    *,
+    terminate: bool,
+    message: object = None,
+    limited: bool = True,
+) -> None:
     """Ends ``process``: at once if nothing has to be awaited, else in its task."""
     if process.busy & DEAD:
         return
@@ -100,7 +107,7 @@ def leave(process: "Process", reason: ExitReason, *, terminate: bool, message: o
     if not runs_terminate and not (ties is not None and ties.pipes):
         die(process, reason, message)
         return
-    process.tie().leaving = Leaving(reason, runs_terminate, message)
+    process.tie().leaving = Leaving(reason, runs_terminate, message, limited)
     process.busy |= LEAVING | RUNNING
     process.start_task(None)
 
@@ -109,7 +116,7 @@ async def depart(process: "Process") -> None:
     """Ends ``process`` in its own task: its tasks first, then ``terminate``."""
     ties = process.tie()
     leaving = ties.leaving or Leaving(KILLED, terminate=False)
-    limit_s = process.table.shutdown_s
+    limit_s = process.table.shutdown_s if leaving.limited else None
     deadline = None if limit_s is None else process.core.clock.call_later(limit_s, kill, process)
     reason = leaving.reason
     try:

@@ -6,6 +6,7 @@ second or two before it goes.
 """
 
 import asyncio
+import functools
 from collections.abc import Coroutine
 from time import perf_counter
 from typing import Any
@@ -80,8 +81,9 @@ class Process(Mailbox):
                     else:
                         if self.busy & DEAD:  # given up as a zombie, and ended after all
                             return
-                        if answers and envelope is not None:
-                            self.answer(envelope, result)
+                        if answers:
+                            if envelope is not None:
+                                self.answer(envelope, result)
                         elif result is not None:
                             self.crash(bad_return(message), message)
                         self.current = None
@@ -121,10 +123,20 @@ class Process(Mailbox):
     def start_task(self, job: Job | None) -> None:
         """Starts the actor's task, or wakes it."""
         if self.task is None:
-            self.task = self.core.loop.create_task(self._main(job), context=self.context)
-            self.core.owners[self.task] = self
+            self.task = task = self.core.loop.create_task(self._main(job), context=self.context)
+            self.core.owners[task] = self
+            task.add_done_callback(functools.partial(self._task_ended, job))
         elif self.parked is not None:
             self.schedule()
+
+    def _task_ended(self, job: Job | None, task: "asyncio.Task[None]") -> None:
+        """Sees to a task that was cancelled before its first step, and so never came to its end."""
+        if self.core.owners.pop(task, None) is not None:
+            if job is not None:
+                job[0].close()
+            if self.task is task:
+                self.task = None
+                exits.leave(self, exits.KILLED, terminate=False)
 
     def release(self) -> None:
         """Lets a lingering task go."""
@@ -219,9 +231,10 @@ class Process(Mailbox):
             result = entry.function(self.actor, item, self._answer_to_nobody(item))
         else:
             result = entry.function(self.actor, item)
+        answers = entry.is_call and not entry.wants_reply
         if entry.is_async:
-            return result, None, item, False
-        if result is not None and not entry.is_call:
+            return result, None, item, answers
+        if result is not None and not answers:
             raise bad_return(item)
         return None
 

@@ -22,6 +22,7 @@ class Report(msgspec.Struct, frozen=True):
         reason: why it ended.
         message: the class of the message that was being handled.
         supervisor: the name of who started it, or its class.
+        state: what its ``format_state`` showed, cut to size and without secrets; None for a supervisor's report.
     """
 
     context: str
@@ -31,6 +32,7 @@ class Report(msgspec.Struct, frozen=True):
     reason: ExitReason
     message: str | None = None
     supervisor: str | None = None
+    state: object = None
 
 
 def crashed(process: "Process", reason: ExitReason, message: object) -> None:
@@ -46,8 +48,16 @@ def crashed(process: "Process", reason: ExitReason, message: object) -> None:
             reason=reason,
             message=None if message is None else type(message).__qualname__,
             supervisor=None if parent is None else str(parent.name or parent.table.owner),
+            state=_state(process),
         ),
     )
+
+
+def _state(process: "Process") -> object:
+    try:
+        return process.actor.format_state()
+    except Exception as error:
+        return f"<format_state raised {type(error).__name__}>"
 
 
 def publish(process: "Process", report: Report) -> None:

@@ -80,11 +80,13 @@ class Leaving(msgspec.Struct):
         reason: why, unless ``terminate`` fails.
         terminate: whether ``terminate`` is to run.
         message: what was being handled when it crashed, for the report.
+        limited: whether ``terminate`` has the time that its class says; who stops it from outside keeps the time instead.
     """
 
     reason: ExitReason
     terminate: bool
     message: object = None
+    limited: bool = True
 
 
 class Ties:

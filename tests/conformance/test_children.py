@@ -1,0 +1,637 @@
+# ruff: noqa: N802  # the numbers are those of the conformance table
+# pyright: reportUnknownLambdaType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# (start takes what its actor takes, so what is handed to it has no declared type)
+"""Supervisors: children by hand, restart types, strategies, intensity. Numbers as in the conformance table."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import pytest
+from tests.conformance.players import Do, Plain, Puppet, crash, failing, forever, inside, raising
+from tests.conformance.troupe import end, infos, puppet, refs, supervise
+
+from greenroom.actors import (
+    ActorExited,
+    ActorRef,
+    ActorSystem,
+    Call,
+    Crashed,
+    ExitReason,
+    FakeClock,
+    Ignored,
+    NoProcess,
+    Normal,
+    Report,
+    Shutdown,
+    StartFailed,
+    settle,
+)
+from greenroom.supervisors import (
+    ChildExists,
+    ChildRestarting,
+    ChildRunning,
+    ChildSpec,
+    CountChildren,
+    DeleteChild,
+    DynamicSupervisor,
+    GetChildSpec,
+    NoSuchChild,
+    RestartChild,
+    StartChild,
+    Supervisor,
+    TerminateChild,
+    Unsupported,
+    WhichChildren,
+)
+
+pytestmark = pytest.mark.anyio
+
+Restart = Literal["permanent", "transient", "temporary"]
+
+
+def by_hand(child: str) -> tuple[Call[Any], ...]:
+    """What wants a child that is stopped."""
+    return RestartChild(child), DeleteChild(child)
+
+
+CLEAN: list[ExitReason] = [Normal(), Shutdown(), Shutdown("x")]
+
+
+async def leave(ref: ActorRef, reason: ExitReason) -> None:
+    """Let a puppet end by itself."""
+    await inside(ref, lambda child: child.stop(reason))
+    await settle()
+
+
+# --- by hand ------------------------------------------------------------------------------------------------------------
+
+
+async def test_V25_starting_twice_says_started_or_present(system: ActorSystem) -> None:
+    supervisor = await supervise(system)
+    child = await supervisor.call(StartChild(puppet("a")))
+    with pytest.raises(ChildExists) as exists:
+        await supervisor.call(StartChild(puppet("a")))
+    assert exists.value.ref is child
+    await supervisor.call(TerminateChild("a"))
+    with pytest.raises(ChildExists) as exists:
+        await supervisor.call(StartChild(puppet("a")))
+    assert exists.value.ref is None
+
+
+async def test_V26_terminate_child_keeps_the_spec_and_is_ok_again(system: ActorSystem) -> None:
+    supervisor = await supervise(system, puppet("a"))
+    child = (await refs(supervisor))["a"]
+    down = asyncio.create_task(system.wait_down(child))
+    await settle()
+    await supervisor.call(TerminateChild("a"))
+    assert (await down).reason == Shutdown()
+    assert ((await infos(supervisor))["a"].ref, (await infos(supervisor))["a"].state) == (None, "stopped")
+    await supervisor.call(TerminateChild("a"))
+    with pytest.raises(NoSuchChild, match="unknown"):
+        await supervisor.call(TerminateChild("unknown"))
+    await system.stop(supervisor)
+    with pytest.raises(ActorExited) as exited:
+        await supervisor.call(TerminateChild("a"))
+    assert exited.value.reason == NoProcess()
+
+
+async def test_V27_restart_and_delete_want_a_stopped_child(system: ActorSystem) -> None:
+    supervisor = await supervise(system, puppet("a"))
+    first = (await refs(supervisor))["a"]
+    for message in by_hand("a"):
+        with pytest.raises(ChildRunning):
+            await supervisor.call(message)
+    await supervisor.call(TerminateChild("a"))
+    second = await supervisor.call(RestartChild("a"))
+    assert second is not first
+    assert second.alive
+    await supervisor.call(TerminateChild("a"))
+    await supervisor.call(DeleteChild("a"))
+    assert await infos(supervisor) == {}
+    for message in by_hand("a"):
+        with pytest.raises(NoSuchChild):
+            await supervisor.call(message)
+
+
+async def test_V28_children_come_newest_first_and_are_counted_by_kind(system: ActorSystem) -> None:
+    supervisor = await supervise(
+        system, puppet("a"), ChildSpec("below", Supervisor), puppet("b", restart="transient")
+    )
+    assert [info.id for info in await supervisor.call(WhichChildren())] == ["b", "below", "a"]
+    assert [info.type for info in await supervisor.call(WhichChildren())] == [
+        "worker",
+        "supervisor",
+        "worker",
+    ]
+    await leave((await refs(supervisor))["b"], Normal())
+    counts = await supervisor.call(CountChildren())
+    assert (counts.specs, counts.active, counts.supervisors, counts.workers) == (3, 2, 1, 2)
+    assert (await supervisor.call(GetChildSpec("b"))).restart == "transient"
+    with pytest.raises(NoSuchChild):
+        await supervisor.call(GetChildSpec("c"))
+
+
+async def test_V29_dynamic_children_are_ended_by_ref_and_never_restarted_by_hand(system: ActorSystem) -> None:
+    supervisor = await system.start(DynamicSupervisor)
+    child = await supervisor.call(StartChild(puppet("a")))
+    stranger = await system.start(Plain)
+    with pytest.raises(NoSuchChild):
+        await supervisor.call(TerminateChild(stranger))
+    for message in by_hand("a"):
+        with pytest.raises(Unsupported):
+            await supervisor.call(message)
+    await supervisor.call(TerminateChild(child))
+    assert not child.alive
+    assert await infos(supervisor) == {}
+    with pytest.raises(NoSuchChild):  # it is forgotten: Elixir's answer, OTP says ok
+        await supervisor.call(TerminateChild(child))
+
+
+async def test_V30_restarting_children_are_counted_but_not_active(
+    system: ActorSystem, clock: FakeClock
+) -> None:
+    gate = asyncio.Event()
+
+    async def on_init(_: Puppet, rounds: list[int] = [0]) -> None:  # noqa: B006  # counts its calls
+        rounds[0] += 1
+        if rounds[0] > 1:
+            await gate.wait()
+
+    supervisor = await supervise(system, puppet("slow", on_init=on_init), puppet("other"))
+    await end(system, (await refs(supervisor))["slow"])
+    counts = await supervisor.call(CountChildren())
+    assert (counts.specs, counts.active) == (2, 1)
+    gate.set()
+    await settle()
+    assert (await supervisor.call(CountChildren())).active == 2
+
+
+async def test_V31_an_unknown_message_is_logged_and_it_lives(
+    system: ActorSystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = await supervise(system)
+    supervisor.cast("nonsense")
+    await settle()
+    assert supervisor.alive
+    assert "str dropped" in caplog.text
+
+
+# --- restart types ------------------------------------------------------------------------------------------------------
+
+
+async def test_V32_permanent_is_restarted_after_every_end(system: ActorSystem) -> None:
+    supervisor = await supervise(system, puppet("a"), intensity=10)
+    for reason in [*CLEAN, Crashed(ValueError("x"))]:
+        before = (await refs(supervisor))["a"]
+        await leave(before, reason)
+        assert (await refs(supervisor))["a"] is not before
+    assert (await infos(supervisor))["a"].restarts == 4
+
+
+async def test_V33_transient_is_restarted_after_a_crash_only(system: ActorSystem) -> None:
+    supervisor = await supervise(system, puppet("a", restart="transient"), intensity=10)
+    before = (await refs(supervisor))["a"]
+    await crash(before)
+    await settle()
+    assert (await refs(supervisor))["a"] is not before
+    for reason in CLEAN:
+        await leave((await refs(supervisor))["a"], reason)
+        assert ((await infos(supervisor))["a"].ref, (await infos(supervisor))["a"].state) == (None, "stopped")
+        await supervisor.call(RestartChild("a"))
+
+
+async def test_V34_temporary_is_never_restarted_and_its_spec_goes(system: ActorSystem) -> None:
+    supervisor = await supervise(system)
+    for reason in [*CLEAN, Crashed(ValueError("x"))]:
+        child = await supervisor.call(StartChild(puppet("a", restart="temporary")))
+        await leave(child, reason)
+        assert await infos(supervisor) == {}
+    for strategy in ("one_for_all", "rest_for_one"):
+        supervisor = await supervise(system, puppet("a"), puppet("t", restart="temporary"), strategy=strategy)
+        await end(system, (await refs(supervisor))["a"])
+        assert list(await infos(supervisor)) == ["a"]
+
+
+async def test_V35_a_temporary_childs_arguments_are_not_kept(system: ActorSystem) -> None:
+    for supervisor in (await supervise(system), await system.start(DynamicSupervisor)):
+        await supervisor.call(StartChild(ChildSpec("t", Plain, args=(7,), restart="temporary")))
+        await supervisor.call(StartChild(ChildSpec("p", Plain, args=(7,))))
+        assert (await supervisor.call(GetChildSpec("t"))).args == ()
+        assert (await supervisor.call(GetChildSpec("p"))).args == (7,)
+
+
+# --- strategies ---------------------------------------------------------------------------------------------------------
+
+
+async def test_V36_one_for_one_leaves_the_others_and_gives_up_at_the_limit(
+    system: ActorSystem, reports: list[Report]
+) -> None:
+    supervisor = await supervise(system, *[puppet(id_) for id_ in "abc"], intensity=2)
+    before = await refs(supervisor)
+    for _ in range(2):
+        await end(system, (await refs(supervisor))["b"])
+    after = await refs(supervisor)
+    assert (after["a"], after["c"]) == (before["a"], before["c"])
+    assert after["b"] is not before["b"]
+    await end(system, after["b"])
+    assert not supervisor.alive
+    assert not any(ref.alive for ref in after.values())
+    assert "reached its restart intensity" in [report.context for report in reports]
+
+
+async def test_V37_one_for_all_renews_all_in_order(system: ActorSystem) -> None:
+    journal: list[str] = []
+    supervisor = await supervise(system, *[puppet(id_, journal) for id_ in "abc"], strategy="one_for_all")
+    before = await refs(supervisor)
+    journal.clear()
+    await end(system, before["b"])
+    after = await refs(supervisor)
+    assert journal == ["terminate c", "terminate a", "init a", "init b", "init c"]
+    assert list(after) == ["a", "b", "c"]
+    assert not set(after.values()) & set(before.values())
+
+
+async def test_V38_rest_for_one_keeps_the_earlier_and_renews_the_later(system: ActorSystem) -> None:
+    journal: list[str] = []
+    supervisor = await supervise(system, *[puppet(id_, journal) for id_ in "abc"], strategy="rest_for_one")
+    before = await refs(supervisor)
+    journal.clear()
+    await end(system, before["b"])
+    after = await refs(supervisor)
+    assert journal == ["terminate c", "init b", "init c"]
+    assert after["a"] is before["a"]
+    assert not {after["b"], after["c"]} & set(before.values())
+
+
+async def test_V39_dynamic_children_are_renewed_alone_under_one_limit(system: ActorSystem) -> None:
+    supervisor = await system.start(DynamicSupervisor, intensity=2)
+    for id_ in "abc":
+        await supervisor.call(StartChild(puppet(id_)))
+    before = await refs(supervisor)
+    await end(system, before["a"])
+    after = await refs(supervisor)
+    assert after["a"] is not before["a"]
+    assert (after["b"], after["c"]) == (before["b"], before["c"])
+    await end(system, after["b"])
+    await end(system, after["c"])
+    assert not supervisor.alive
+
+    supervisor = await system.start(DynamicSupervisor)
+    child = await supervisor.call(StartChild(puppet("d", on_init=failing(1, error=Ignored))))
+    await end(system, child)
+    assert await infos(supervisor) == {}
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one", "dynamic"])
+async def test_V40_a_restart_that_keeps_failing_ends_supervisor_and_siblings(
+    system: ActorSystem, strategy: str
+) -> None:
+    options: dict[str, Any] = {} if strategy == "dynamic" else {"strategy": strategy}
+    supervisor = await system.start(
+        DynamicSupervisor if strategy == "dynamic" else Supervisor, intensity=4, **options
+    )
+    await supervisor.call(StartChild(puppet("sibling")))
+    await supervisor.call(StartChild(puppet("once", on_init=failing(*range(1, 100)))))
+    children = await refs(supervisor)
+    await end(system, children["once"])
+    assert not supervisor.alive
+    assert not children["sibling"].alive
+
+
+async def test_V41_one_for_all_whose_second_child_fails_stops_the_first_and_tries_all_again(
+    system: ActorSystem,
+) -> None:
+    journal: list[str] = []
+    supervisor = await supervise(
+        system,
+        puppet("a", journal),
+        puppet("b", journal, on_init=failing(1)),
+        strategy="one_for_all",
+        intensity=2,
+    )
+    journal.clear()
+    await end(system, (await refs(supervisor))["a"])
+    assert journal == ["terminate b", "init a", "init b", "terminate a", "init a", "init b"]
+    assert set(await refs(supervisor)) == {"a", "b"}
+
+
+async def test_V42_rest_for_one_whose_second_child_fails_leaves_the_first_alone(system: ActorSystem) -> None:
+    journal: list[str] = []
+    supervisor = await supervise(
+        system,
+        puppet("a", journal),
+        puppet("b", journal, on_init=failing(1)),
+        puppet("c", journal),
+        strategy="rest_for_one",
+        intensity=2,
+    )
+    journal.clear()
+    await end(system, (await refs(supervisor))["a"])
+    assert journal == ["terminate c", "terminate b", "init a", "init b", "init b", "init c"]
+    assert set(await refs(supervisor)) == {"a", "b", "c"}
+
+
+# --- intensity ----------------------------------------------------------------------------------------------------------
+
+
+async def crashes(system: ActorSystem, supervisor: ActorRef, clock: FakeClock, *at_s: float) -> list[bool]:
+    """Crash child `a` at the given seconds from now, and say after each whether the supervisor lives."""
+    began = clock.monotonic()
+    lives: list[bool] = []
+    for moment in at_s:
+        await clock.advance(began + moment - clock.monotonic())
+        if supervisor.alive:
+            await end(system, (await refs(supervisor))["a"])
+        lives.append(supervisor.alive)
+    return lives
+
+
+@pytest.mark.parametrize(
+    ("intensity", "period", "at_s", "lives"),
+    [
+        (0, 5, [0], [False]),
+        (1, 5, [0, 1], [True, False]),
+        (3, 60, [0, 1, 2, 3], [True, True, True, False]),
+        (1, 1, [0.05, 1.85], [True, False]),  # whole seconds: the difference is 1, still inside
+        (1, 1, [0.85, 2.05], [True, True]),  # the difference is 2
+        (1, 1, [0.1 + 2.1 * n for n in range(20)], [True] * 20),
+    ],
+)
+async def test_V43_intensity_and_period_in_whole_seconds_as_otp_counts(
+    system: ActorSystem,
+    clock: FakeClock,
+    intensity: int,
+    period: int,
+    *,
+    at_s: list[float],
+    lives: list[bool],
+) -> None:
+    supervisor = await supervise(system, puppet("a"), intensity=intensity, period=period, whole_seconds=True)
+    assert await crashes(system, supervisor, clock, *at_s) == lives
+
+
+async def test_V43_the_window_of_ours_is_closed_and_exact(system: ActorSystem, clock: FakeClock) -> None:
+    exact = await supervise(system, puppet("a"), intensity=1, period=1)
+    assert await crashes(system, exact, clock, 0.0, 1.0) == [True, False]
+    beyond = await supervise(system, puppet("a"), intensity=1, period=1)
+    assert await crashes(system, beyond, clock, 0.0, 1.01) == [True, True]
+
+
+async def test_V43_children_share_the_counter(system: ActorSystem) -> None:
+    supervisor = await supervise(system, puppet("a"), puppet("b"), intensity=2)
+    for id_, lives in (("a", True), ("a", True), ("b", False)):
+        await end(system, (await refs(supervisor))[id_])
+        assert supervisor.alive is lives
+
+
+async def test_V43_an_incident_counts_once_and_clean_ends_of_permanent_children_count(
+    system: ActorSystem,
+) -> None:
+    together = await supervise(system, *[puppet(id_) for id_ in "abc"], strategy="one_for_all", intensity=1)
+    await end(system, (await refs(together))["b"])
+    assert together.alive
+    clean = await supervise(system, puppet("a"), intensity=1)
+    for lives in (True, False):
+        await leave((await refs(clean))["a"], Normal())
+        assert clean.alive is lives
+
+
+async def test_V43_actions_by_hand_do_not_count(system: ActorSystem) -> None:
+    supervisor = await supervise(system, puppet("a"), intensity=0)
+    for _ in range(3):
+        await supervisor.call(TerminateChild("a"))
+        await supervisor.call(RestartChild("a"))
+    assert supervisor.alive
+
+
+@pytest.mark.parametrize(("intensity", "lives"), [(3, True), (2, False)])
+async def test_V43_each_failed_attempt_counts(system: ActorSystem, intensity: int, *, lives: bool) -> None:
+    supervisor = await supervise(system, puppet("a", on_init=failing(1, 2)), intensity=intensity)
+    await end(system, (await refs(supervisor))["a"])
+    assert supervisor.alive is lives
+
+
+# --- while restarting ---------------------------------------------------------------------------------------------------
+
+
+def hanging() -> Callable[[Puppet], Awaitable[None]]:
+    """An init that works once, and then waits for ever."""
+    rounds = [0]
+
+    async def on_init(_: Puppet) -> None:
+        rounds[0] += 1
+        if rounds[0] > 1:
+            await forever()
+
+    return on_init
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
+async def test_V44_in_a_restart_loop_it_answers_refuses_and_obeys_at_once(
+    system: ActorSystem, strategy: str
+) -> None:
+    """With a million restarts allowed, the failing child never stops failing; each attempt queues behind what waits."""
+    supervisor = await supervise(
+        system,
+        puppet("first"),
+        puppet("loops", on_init=failing(*range(1, 1_000_000))),
+        strategy=strategy,
+        intensity=1_000_000,
+    )
+    system.kill((await refs(supervisor))["loops"])
+    for _ in range(20):
+        await asyncio.sleep(0)
+    states = {info.state for info in await supervisor.call(WhichChildren()) if info.id == "loops"}
+    assert states <= {"restarting", "starting"}
+    for message in by_hand("loops"):
+        with pytest.raises((ChildRestarting, ChildRunning)):
+            await supervisor.call(message)
+    await supervisor.call(TerminateChild("loops"))
+    await settle()
+    assert (await infos(supervisor))["loops"].state == "stopped"
+    assert (await infos(supervisor))["first"].state == "running"
+
+    supervisor = await supervise(
+        system,
+        puppet("loops", on_init=failing(*range(1, 1_000_000))),
+        strategy=strategy,
+        intensity=1_000_000,
+    )
+    system.kill((await refs(supervisor))["loops"])
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert await system.stop(supervisor) == Shutdown()
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
+async def test_V44_it_answers_and_obeys_while_a_childs_init_hangs(system: ActorSystem, strategy: str) -> None:
+    """Beyond OTP, whose supervisor waits for init."""
+    supervisor = await supervise(system, puppet("hangs", on_init=hanging()), puppet("b"), strategy=strategy)
+    await end(system, (await refs(supervisor))["hangs"])
+    assert (await infos(supervisor))["hangs"].ref is None
+    with pytest.raises((ChildRestarting, ChildRunning)):
+        await supervisor.call(RestartChild("hangs"))
+    await supervisor.call(TerminateChild("hangs"))
+    await settle()
+    found = await infos(supervisor)
+    assert (found["hangs"].state, found["b"].state) == ("stopped", "running")
+    assert await system.stop(supervisor) == Shutdown()
+
+
+# --- trees --------------------------------------------------------------------------------------------------------------
+
+
+async def test_V45_a_workers_crash_stays_below_and_a_sub_supervisor_is_renewed_without_its_dynamic_children(
+    system: ActorSystem,
+) -> None:
+    below = ChildSpec("below", Supervisor, args=([puppet("worker")],), kwargs={"intensity": 1}, name="below")
+    top = await supervise(system, below, puppet("sibling"), intensity=1)
+    before = await refs(top)
+    await system.named("below").call(StartChild(puppet("dynamic")))
+    await end(system, (await refs(system.named("below")))["worker"])
+    assert await refs(top) == before
+    await end(system, (await refs(system.named("below")))["worker"])
+    after = await refs(top)
+    assert after["below"] is not before["below"]
+    assert after["sibling"] is before["sibling"]
+    assert list(await refs(after["below"])) == ["worker"]
+
+
+async def test_V46_a_failed_start_travels_through_nested_starts_with_its_stack(system: ActorSystem) -> None:
+    boom = ValueError("at the bottom")
+    bottom = ChildSpec("bottom", Supervisor, args=([puppet("leaf", on_init=raising(boom))],))
+    with pytest.raises(StartFailed) as failed:
+        await supervise(system, bottom)
+    error: BaseException = failed.value
+    what: list[object] = []
+    while isinstance(error, StartFailed):
+        what.append(error.what)
+        assert error.__cause__ is not None
+        error = error.__cause__
+    assert error is boom
+    assert boom.__traceback__ is not None
+    assert "leaf" in what
+    assert "bottom" in what
+    assert system.statistics().alive == 0
+
+
+@pytest.mark.parametrize(("restart", "renewed"), [("transient", False), ("permanent", True)])
+async def test_V47_a_sub_supervisor_at_its_limit_ends_with_shutdown_and_its_restart_type_decides(
+    system: ActorSystem, restart: Restart, *, renewed: bool
+) -> None:
+    below = ChildSpec(
+        "below", Supervisor, args=([puppet("worker")],), kwargs={"intensity": 0}, restart=restart
+    )
+    top = await supervise(system, below)
+    before = (await refs(top))["below"]
+    down = asyncio.create_task(system.wait_down(before))
+    await end(system, (await refs(before))["worker"])
+    assert (await down).reason == Shutdown()
+    assert ("below" in await refs(top)) is renewed
+
+
+# --- significant children -----------------------------------------------------------------------------------------------
+
+
+async def test_V49_the_end_of_an_ordinary_child_never_ends_the_supervisor(system: ActorSystem) -> None:
+    for mode in ("never", "any_significant", "all_significant"):
+        for restart in ("temporary", "transient"):
+            supervisor = await supervise(system, puppet("a", restart=restart), auto_shutdown=mode)
+            await leave((await refs(supervisor))["a"], Normal())
+            assert supervisor.alive
+
+
+@pytest.mark.parametrize("reason", [Normal(), Shutdown(), Crashed(ValueError("x"))])
+async def test_V50_any_a_temporary_significant_child_ends_it_in_any_way_but_by_hand(
+    system: ActorSystem, reason: ExitReason
+) -> None:
+    spec = puppet("a", restart="temporary", significant=True)
+    supervisor = await supervise(system, spec, puppet("b"), auto_shutdown="any_significant")
+    down = asyncio.create_task(system.wait_down(supervisor))
+    await leave((await refs(supervisor))["a"], reason)
+    assert (await down).reason == Shutdown()
+    by_hand = await supervise(system, spec, auto_shutdown="any_significant")
+    await by_hand.call(TerminateChild("a"))
+    await settle()
+    assert by_hand.alive
+
+
+async def test_V51_any_a_transient_significant_child_ends_it_cleanly_and_is_restarted_after_a_crash(
+    system: ActorSystem,
+) -> None:
+    spec = puppet("a", restart="transient", significant=True)
+    supervisor = await supervise(system, spec, auto_shutdown="any_significant")
+    before = (await refs(supervisor))["a"]
+    await crash(before)
+    await settle()
+    assert (await refs(supervisor))["a"] is not before
+    await leave((await refs(supervisor))["a"], Normal())
+    assert not supervisor.alive
+
+
+async def test_V52_all_only_the_last_significant_child_ends_it(system: ActorSystem) -> None:
+    supervisor = await supervise(
+        system,
+        puppet("a", restart="transient", significant=True),
+        puppet("b", restart="temporary", significant=True),
+        puppet("ordinary"),
+        auto_shutdown="all_significant",
+    )
+    children = await refs(supervisor)
+    await leave(children["a"], Normal())
+    assert supervisor.alive
+    await leave(children["b"], Normal())
+    assert not supervisor.alive
+    assert not children["ordinary"].alive
+
+
+async def test_V53_significant_is_refused_with_permanent_never_and_dynamic(system: ActorSystem) -> None:
+    with pytest.raises(ValueError, match="significant"):
+        puppet("a", significant=True)
+    spec = puppet("a", restart="transient", significant=True)
+    with pytest.raises(StartFailed, match="auto_shutdown"):
+        await supervise(system, spec)
+    supervisor = await supervise(system)
+    with pytest.raises(ValueError, match="auto_shutdown"):
+        await supervisor.call(StartChild(spec))
+    assert supervisor.alive
+    with pytest.raises(Unsupported):
+        await (await system.start(DynamicSupervisor)).call(StartChild(spec))
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+async def test_V54_a_significant_bystander_does_not_bring_it_down(system: ActorSystem, strategy: str) -> None:
+    supervisor = await supervise(
+        system,
+        puppet("crashes"),
+        puppet("bystander", restart="temporary", significant=True),
+        puppet("other", restart="transient", significant=True),
+        strategy=strategy,
+        auto_shutdown="any_significant",
+    )
+    await end(system, (await refs(supervisor))["crashes"])
+    assert supervisor.alive
+    assert set(await refs(supervisor)) == {"crashes", "other"}
+
+
+@pytest.mark.parametrize("significant", [True, False])
+async def test_V55_auto_shutdown_climbs_through_a_significant_sub_supervisor(
+    system: ActorSystem, *, significant: bool
+) -> None:
+    leaf = puppet("leaf", restart="transient", significant=True)
+    below = ChildSpec(
+        "below",
+        Supervisor,
+        args=([leaf],),
+        kwargs={"auto_shutdown": "any_significant"},
+        restart="transient",
+        significant=significant,
+    )
+    top = await supervise(system, below, auto_shutdown="any_significant")
+    sub = (await refs(top))["below"]
+    await leave((await refs(sub))["leaf"], Normal())
+    await settle()
+    assert not sub.alive
+    assert top.alive is not significant
+    assert await (await system.start(Puppet)).call(Do(lambda _: 1)) == 1

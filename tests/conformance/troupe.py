@@ -1,0 +1,39 @@
+"""Supervised puppets, for the supervisor's conformance tests."""
+
+from typing import Any
+
+from tests.conformance.players import Puppet
+
+from greenroom.actors import ActorRef, ActorSystem, settle
+from greenroom.supervisors import ChildInfo, ChildSpec, CountChildren, StartChild, Supervisor, WhichChildren
+
+
+def puppet(id_: str, journal: list[Any] | None = None, **options: Any) -> ChildSpec:
+    """A spec of a puppet labelled as its id. Options of `ChildSpec`; others go to the puppet."""
+    fields = {name: options.pop(name) for name in ChildSpec.__struct_fields__ if name in options}
+    return ChildSpec(id_, Puppet, args=(id_, journal), kwargs=options, **fields)
+
+
+async def infos(supervisor: ActorRef) -> dict[str, ChildInfo]:
+    """The children by id, oldest first."""
+    children = await supervisor.call(WhichChildren())
+    return {info.id: info for info in reversed(children)}
+
+
+async def refs(supervisor: ActorRef) -> dict[str, ActorRef]:
+    """The running children by id."""
+    return {id_: info.ref for id_, info in (await infos(supervisor)).items() if info.ref is not None}
+
+
+async def end(system: ActorSystem, child: ActorRef) -> None:
+    """Kill a child, and wait until everybody has drawn the consequences."""
+    system.kill(child)
+    await settle()
+
+
+async def supervise(system: ActorSystem, *specs: ChildSpec, **options: Any) -> ActorRef:
+    """A supervisor that runs."""
+    return await system.start(Supervisor, list(specs), **options)
+
+
+__all__ = ["CountChildren", "StartChild", "end", "infos", "puppet", "refs", "supervise"]
