@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -114,13 +113,6 @@ class Running:
         """Wait until `text` stands in its standard error."""
         with Tail(self._err) as tail:
             tail.wait_for(text)
-
-    def until(self, path: Path) -> None:
-        """Wait until a file is there."""
-        deadline_s = time.monotonic() + WAIT_S
-        while not path.exists():
-            assert time.monotonic() < deadline_s, f"no {path} within {WAIT_S} s"
-            os.sched_yield()
 
 
 class Tail:

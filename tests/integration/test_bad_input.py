@@ -1,5 +1,6 @@
 """Bad input: each is told with what is wrong, where, and what would be right; nothing is sent and nothing is lost."""
 
+import asyncio
 import os
 import signal
 import stat
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from tests.integration.commands import Done, Greenroom, SimulatorProcess, results
+from aiohttp import web
+from tests.integration.commands import Done, Greenroom, Running, SimulatorProcess, results
 from tests.integration.evidence import query
+from tests.integration.upstream import Asked, UpstreamThread, good
 
 NOBODY = 65_534
 
@@ -288,12 +291,19 @@ class TestConfiguration:
 
 class TestDatabase:
     def test_owned_by_a_running_process_that_is_named(self, greenroom: Greenroom) -> None:
-        simulator = greenroom.simulate("--latency", "30s")
-        greenroom.configure(simulator.base_url)
-        greenroom.prompts(2)
-        first = greenroom.start("run", "in.jsonl", "--out", "first.jsonl")
-        # The output is opened when the job begins, long after the database is.
-        first.until(greenroom.folder / "first.jsonl")
+        async def never(asked: Asked) -> web.StreamResponse:
+            await asyncio.Event().wait()
+            return good()
+
+        thread = UpstreamThread(never)
+        with thread as upstream:
+            greenroom.configure(upstream.base_url)
+            greenroom.prompts(2)
+            first = greenroom.start("run", "in.jsonl", "--out", "first.jsonl")
+            thread.wait_asked(2)
+            self.is_refused_until_it_is_gone(greenroom, first)
+
+    def is_refused_until_it_is_gone(self, greenroom: Greenroom, first: Running) -> None:
         second = greenroom.run("run", "in.jsonl", "--out", "second.jsonl")
         refused(second, f"owned by process {first.pid} on host", "storage.url")
         assert not (greenroom.folder / "second.jsonl").exists()
@@ -302,7 +312,8 @@ class TestDatabase:
         first.send(signal.SIGKILL)
         assert first.wait().code == -signal.SIGKILL
         # A lock that a dead process left behind owns nothing.
-        assert greenroom.run("run", "in.jsonl", "--dry-run").code == 0
+        greenroom.configure(greenroom.simulate().base_url)
+        assert greenroom.run("run", "in.jsonl", "--out", "third.jsonl").code == 0
 
     @pytest.mark.parametrize(
         "content",

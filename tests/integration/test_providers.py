@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.commands import Greenroom, results
+from tests.integration.commands import Greenroom, Tail, results
 from tests.integration.evidence import ledger, query
 
 CANARY = "sk-canary-0123456789abcdef"
@@ -54,7 +54,8 @@ class TestNothingConfigured:
     def test_a_killed_rehearsal_goes_on_with_a_new_simulator(self, greenroom: Greenroom) -> None:
         greenroom.prompts(40)
         running = greenroom.start("run", "in.jsonl", "--concurrency", 2)
-        running.until(greenroom.folder / "in.results.jsonl")
+        with Tail(greenroom.folder / "in.results.jsonl") as tail:
+            tail.wait_lines(3)
         running.kill()
         done = greenroom.run("run", "in.jsonl", "--json")
         assert done.code == 0, done.err
