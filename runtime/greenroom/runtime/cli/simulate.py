@@ -1,6 +1,7 @@
 """`greenroom simulate`: a provider on this machine, to try greenroom without a key and to rehearse a job."""
 
 import asyncio
+import contextlib
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -91,17 +92,19 @@ def simulate(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    asyncio.run(_serve(Simulator(settings), as_json=as_json))
+
+
+async def _serve(simulator: Simulator, *, as_json: bool) -> None:
+    """Serves until SIGINT or SIGTERM; a second signal while stopping ends the process at once."""
+    settings = simulator.settings
     try:
-        asyncio.run(_serve(settings, as_json=as_json))
+        await simulator.start()
     except OSError as error:
         raise typer.BadParameter(_why(error, settings)) from None
-
-
-async def _serve(settings: SimulatorSettings, *, as_json: bool) -> None:
-    """Serves until SIGINT or SIGTERM; a second signal while stopping ends the process at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    async with Simulator(settings) as simulator:
+    async with contextlib.aclosing(simulator):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
         models = [model.id for model in simulator.models]

@@ -115,21 +115,19 @@ class Journal:
         """Keeps an entry and hands it to the file's writer.
 
         Returns:
-            A future that is done once the entry is in the file (or failed to get there), or None without a file.
+            A future that is done once the entry is in the file, or fails with OSError where it does not get there;
+            None without a file. Whoever waits shields it: the entry is written whether or not anybody waits.
         """
         self._entries.append(entry)
         self._recorded += 1
         return None if self._writer is None else self._writer.append(msgspec.json.encode(entry) + b"\n")
 
-    async def record(self, entry: JournalEntry) -> None:
-        """Keeps an entry; returns once it is in the file. Cancelled while waiting, the entry is written all the same.
-
-        Raises:
-            OSError: The file cannot be written; the entry is in memory.
-        """
-        written = self.record_nowait(entry)
-        if written is not None:
-            await asyncio.shield(written)
+    def replace(self, entry: JournalEntry) -> None:
+        """Puts another entry in the place of the one with the same sequence number, in memory only."""
+        for at, kept in enumerate(self._entries):
+            if kept.sequence == entry.sequence:
+                self._entries[at] = entry
+                return
 
 
 def read_journal(path: Path) -> list[JournalEntry]:

@@ -1,11 +1,12 @@
 """The OpenAI routes: from a request's bytes to its answer, by way of the engine and the clock."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 from aiohttp import web
 
+from greenroom.actors.kernel import Clock
 from greenroom.runtime.simulator.engine import Answer, CannotAnswer, Model, answer, catalogue, uniform
 from greenroom.runtime.simulator.exchange import Exchange
 from greenroom.runtime.simulator.settings import SimulatorSettings
@@ -24,14 +25,6 @@ Record: TypeAlias = Callable[[Exchange, int], Awaitable[None]]
 MODEL_PREFIX = "/v1/models/"
 # A stream without pace is written in pieces of about this size, as a provider in a hurry does.
 BURST_BYTES = 16 * 1024
-
-
-class Clock(Protocol):
-    """The simulator's time: what a real clock and a test's clock have in common."""
-
-    def time(self) -> float: ...
-    def monotonic(self) -> float: ...
-    async def sleep(self, delay_s: float) -> None: ...
 
 
 class OpenAIRoutes:

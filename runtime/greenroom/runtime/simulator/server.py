@@ -8,7 +8,6 @@ import asyncio
 import hmac
 import itertools
 import secrets
-import time
 from types import TracebackType
 from typing import Self
 
@@ -18,12 +17,12 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
+from greenroom.actors.kernel import Clock
 from greenroom.runtime.simulator.engine import Model
 from greenroom.runtime.simulator.exchange import NOTHING_SENT, Counters, Exchange, Statistics
 from greenroom.runtime.simulator.journal import Journal, JournalEntry
 from greenroom.runtime.simulator.routes import (
     MODEL_PREFIX,
-    Clock,
     Handler,
     OpenAIRoutes,
     json_response,
@@ -34,19 +33,6 @@ from greenroom.runtime.simulator.wires.openai import WireError
 
 _MAX_PAGE = 1_000
 _log = structlog.get_logger("greenroom.simulator")
-
-
-class _RealClock:
-    """The machine's clock and the running loop's sleep."""
-
-    def time(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    async def sleep(self, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
 
 
 class Simulator:
@@ -63,7 +49,7 @@ class Simulator:
 
     def __init__(self, settings: SimulatorSettings | None = None, *, clock: Clock | None = None) -> None:
         self.settings = settings or SimulatorSettings()
-        self._clock: Clock = clock or _RealClock()
+        self._clock = clock or Clock()
         self._journal = Journal(capacity=self.settings.journal_capacity, path=self.settings.journal_path)
         self._counters = Counters()
         self._openai = OpenAIRoutes(self.settings, self._clock, self._record)
@@ -151,7 +137,9 @@ class Simulator:
             handler_cancellation=True,
             access_log=None,
         )
-        self._runner = web.ServerRunner(server, shutdown_timeout=self.settings.shutdown_grace_s)
+        # aiohttp takes 0 for "wait without end".
+        grace_s = max(self.settings.shutdown_grace_s, 0.001)
+        self._runner = web.ServerRunner(server, shutdown_timeout=grace_s)
         try:
             await self._runner.setup()
             await web.TCPSite(self._runner, self.settings.host, self.settings.port, backlog=4_096).start()
@@ -249,31 +237,44 @@ class Simulator:
             raise WireError(401, "Incorrect API key provided.", code="invalid_api_key")
 
     async def _refuse(self, exchange: Exchange, error: WireError) -> web.StreamResponse:
-        exchange.error_code = error.code or error.kind
-        exchange.finish_reason = None
-        exchange.completion_tokens = 0
-        await self._record(exchange, error.status)
+        if not exchange.recorded:
+            exchange.error_code = error.code or error.kind
+            exchange.finish_reason = None
+            exchange.completion_tokens = 0
+            try:
+                await self._record(exchange, error.status)
+            except WireError as journal_failed:
+                error = journal_failed
         return json_response(exchange, error.status, error.body(), error.headers)
 
     async def _record(self, exchange: Exchange, status: int) -> None:
-        """Writes the journal's entry, before anything is sent."""
+        """Writes the journal's entry, before anything is sent; a `WireError` where the file does not take it."""
+        exchange.recorded = True
         entry = self._entry(exchange, status)
-        if self._journal.path is None:
-            self._journal.record_nowait(entry)
-        else:
-            await self._journal.record(entry)
+        written = self._journal.record_nowait(entry)
+        if written is not None:
+            try:
+                await asyncio.shield(written)
+            except OSError as error:
+                exchange.error_code = "journal_failed"
+                self._journal.replace(self._entry(exchange, 500, sequence=entry.sequence))
+                self._counters.by_status[500] += 1
+                raise WireError(
+                    500, f"The simulator's journal cannot be written: {error}.", kind="server_error"
+                ) from None
+        self._counters.recorded(entry)
 
     def _record_unsent(self, exchange: Exchange, why: str) -> None:
         """Writes the entry of a request whose connection ended before anything was sent."""
         if not exchange.recorded:
+            exchange.recorded = True
             exchange.error_code = why
-            self._journal.record_nowait(self._entry(exchange, NOTHING_SENT))
+            entry = self._entry(exchange, NOTHING_SENT)
+            self._journal.record_nowait(entry)
+            self._counters.recorded(entry)
 
-    def _entry(self, exchange: Exchange, status: int) -> JournalEntry:
-        exchange.recorded = True
-        entry = exchange.entry(self._journal.recorded + 1, status, self._clock.monotonic())
-        self._counters.recorded(entry)
-        return entry
+    def _entry(self, exchange: Exchange, status: int, *, sequence: int = 0) -> JournalEntry:
+        return exchange.entry(sequence or self._journal.recorded + 1, status, self._clock.monotonic())
 
     async def _show_statistics(self, exchange: Exchange) -> web.StreamResponse:
         """GET /sim/stats. Not in the journal itself, as no page about the simulator is."""

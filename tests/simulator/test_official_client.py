@@ -1,0 +1,77 @@
+"""OpenAI's own client as an oracle: what it parses, raises and reassembles. Runs where the package is installed."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from greenroom.runtime.simulator import Simulator, SimulatorSettings
+
+openai: Any = pytest.importorskip("openai", reason="the official client is not installed")
+pytestmark = pytest.mark.anyio
+MESSAGES = [{"role": "user", "content": "Why do glaciers move slowly through valleys?"}]
+
+
+@pytest.fixture
+async def official() -> AsyncIterator[Any]:
+    async with (
+        Simulator(SimulatorSettings(api_key="k")) as simulator,
+        openai.AsyncOpenAI(base_url=simulator.openai_base_url, api_key="k", max_retries=0) as client,
+    ):
+        yield client
+
+
+async def test_a_whole_answer_is_parsed_with_usage_and_request_id(official: Any) -> None:
+    done = await official.chat.completions.create(model="smart", messages=MESSAGES, n=2)
+    assert [choice.finish_reason for choice in done.choices] == ["stop", "stop"]
+    assert done.usage.total_tokens == done.usage.prompt_tokens + done.usage.completion_tokens
+    assert done._request_id.startswith("req_")
+
+
+async def test_a_stream_adds_up_to_the_whole_answer(official: Any) -> None:
+    whole = await official.chat.completions.create(model="smart", messages=MESSAGES)
+    stream = await official.chat.completions.create(
+        model="smart", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = [chunk async for chunk in stream]
+    assert (
+        "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1])
+        == whole.choices[0].message.content
+    )
+    assert chunks[-1].usage == whole.usage
+    assert {chunk.id for chunk in chunks} == {whole.id}
+
+
+async def test_tool_calls_are_reassembled_from_a_stream(official: Any) -> None:
+    tool = {
+        "type": "function",
+        "function": {"name": "get_weather"},
+    }
+    asked: dict[str, Any] = {
+        "model": "fast",
+        "messages": [{"role": "user", "content": "the weather?"}],
+        "tools": [tool],
+    }
+    whole = (await official.chat.completions.create(**asked)).choices[0]
+    async with official.chat.completions.stream(**asked) as stream:
+        final = (await stream.get_final_completion()).choices[0]
+    assert (final.finish_reason, whole.finish_reason) == ("tool_calls", "tool_calls")
+    assert final.message.tool_calls[0].id == whole.message.tool_calls[0].id
+    assert final.message.tool_calls[0].function.arguments == whole.message.tool_calls[0].function.arguments
+
+
+async def test_errors_become_the_clients_own_classes(official: Any) -> None:
+    cases: list[tuple[dict[str, Any], Any, str]] = [
+        ({"model": "none"}, openai.NotFoundError, "model_not_found"),
+        ({"model": "fast", "temperature": 9}, openai.BadRequestError, "decimal_above_max_value"),
+    ]
+    for options, kind, code in cases:
+        with pytest.raises(kind) as raised:
+            await official.chat.completions.create(messages=MESSAGES, **options)
+        assert raised.value.code == code
+    with pytest.raises(openai.AuthenticationError):
+        await official.with_options(api_key="wrong").models.list()
+
+
+async def test_models_are_listed(official: Any) -> None:
+    assert "fast" in [model.id async for model in official.models.list()]
