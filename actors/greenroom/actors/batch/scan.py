@@ -97,25 +97,25 @@ def scan(
             if progress is not None and number % _EVERY == 0:
                 progress(number)
     twice = _duplicates(ids)
-    found = _name_duplicates(path, span, twice, defaults) if twice else []
+    found = _take_out_duplicates(path, span, twice, defaults, models) if twice else []
     return Scan(
         lines=lines - len(found),
         span=span,
         bad=tuple(sorted([*bad, *found], key=lambda error: error.number)[:_REPORTED]),
         bad_count=bad_count + len(found),
         digest=whole.hexdigest(),
-        models=models,
+        models={model: share for model, share in models.items() if share.lines},
         repeated=frozenset(error.number for error in found),
     )
 
 
-def _weigh(share: ModelShare, request: ChatRequest) -> None:
-    share.lines += 1
-    share.input_tokens += -(-_text_bytes(request) // _BYTES_PER_TOKEN)
+def _weigh(share: ModelShare, request: ChatRequest, lines: int = 1) -> None:
+    share.lines += lines
+    share.input_tokens += lines * -(-_text_bytes(request) // _BYTES_PER_TOKEN)
     if request.max_tokens is None:
-        share.unbounded += 1
+        share.unbounded += lines
     else:
-        share.max_output_tokens += request.max_tokens
+        share.max_output_tokens += lines * request.max_tokens
 
 
 def _text_bytes(request: ChatRequest) -> int:
@@ -138,18 +138,22 @@ def _duplicates(ids: "array[int]") -> set[int]:
     return {a for a, b in pairwise(ordered) if a == b}
 
 
-def _name_duplicates(path: Path, span: int, hashes: set[int], defaults: Defaults) -> list[BadLine]:
-    """Find the lines behind suspicious hashes; the first line of an id is good, the later ones are not."""
+def _take_out_duplicates(
+    path: Path, span: int, hashes: set[int], defaults: Defaults, models: dict[str, ModelShare]
+) -> list[BadLine]:
+    """Find the lines behind suspicious hashes; the first line of an id is good, the later ones weigh nothing."""
     first: dict[str, int] = {}
     found: list[BadLine] = []
     with path.open("rb") as file:
         for number, raw in enumerate(islice(raw_lines(file), span), 1):
             try:
-                custom_id = parse(raw, number, defaults).custom_id
+                line = parse(raw, number, defaults)
             except BadLine:
                 continue
+            custom_id = line.custom_id
             if _id_hash(custom_id) in hashes and first.setdefault(custom_id, number) != number:
                 found.append(
                     BadLine(number, f"custom_id {custom_id!r} stands on line {first[custom_id]} already")
                 )
+                _weigh(models[line.request.model], line.request, -1)
     return found
