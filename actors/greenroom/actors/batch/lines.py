@@ -115,7 +115,7 @@ def parse(raw: bytes, number: int, defaults: Defaults) -> Line:
         body, extra = _body_of(line, raw)
     except msgspec.ValidationError as error:
         raise BadLine(number, str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadLine(number, f"not a JSON object: {error}") from None
     except ValueError as error:
         raise BadLine(number, str(error)) from None
@@ -146,6 +146,9 @@ def _body_of(line: _Line, raw: bytes) -> tuple[_Body, dict[str, Raw]]:
             raise ValueError('needs one of "prompt", "messages" or "body"')
     if not body.messages:
         raise ValueError("has no messages")
+    for bound in (body.max_tokens, body.max_completion_tokens):
+        if bound is not None and bound < 1:
+            raise ValueError(f"max_tokens is {bound}; it must be 1 or more")
     return body, extra
 
 

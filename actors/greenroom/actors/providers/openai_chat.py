@@ -5,10 +5,10 @@ what compatible servers do otherwise: `refusal` left out, integer error codes, e
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from greenroom.actors.events import ErrorKind, FinishReason, ProviderError, ToolCall, Usage
 from greenroom.actors.providers.chat import ChatOptions, ChatRequest, Message
@@ -20,6 +20,8 @@ _FINISH_REASONS: dict[str | None, FinishReason] = {
     "length": "length",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
+    "eos": "stop",  # Together
+    "model_length": "length",  # Mistral: the model's context is full
     "content_filter": "content_filter",
 }
 
@@ -62,6 +64,9 @@ class _Body(ChatOptions, frozen=True, kw_only=True, omit_defaults=True, gc=False
     max_completion_tokens: int | None = None
 
 
+_Count = Annotated[int, Meta(ge=0)]
+
+
 class _Function(Struct, gc=False):
     name: str
     arguments: str = ""
@@ -85,18 +90,19 @@ class _Choice(Struct, gc=False):
 
 
 class _PromptDetails(Struct, gc=False):
-    cached_tokens: int | None = None
-    audio_tokens: int | None = None
+    cached_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
 
 
 class _CompletionDetails(Struct, gc=False):
-    reasoning_tokens: int | None = None
-    audio_tokens: int | None = None
+    reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
 
 
 class _Usage(Struct, gc=False):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    total_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
@@ -166,8 +172,9 @@ class OpenAIChat:
     def decode(self, body: bytes) -> Completion:
         """See `Codec.decode`."""
         try:
+            body.decode()  # the decoder does not look at what it skips, and the whole of it is handed on in `raw`
             answer = _decode_answer(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RejectedAnswer(f"{error}; the body begins {_excerpt(body)!r}") from None
         if not answer.choices:
             raise RejectedAnswer("an answer without choices")
@@ -176,16 +183,17 @@ class OpenAIChat:
         reason = _FINISH_REASONS.get(choice.finish_reason)
         if reason is None:
             raise RejectedAnswer(
-                f"finish_reason is {choice.finish_reason!r}, of {sorted(map(str, _FINISH_REASONS))}"
+                f"finish_reason is {choice.finish_reason!r}; known are {sorted(map(str, _FINISH_REASONS))}"
             )
         calls = message.tool_calls
+        usage = _usage(answer.usage) if answer.usage else None
         return Completion(
             id=answer.id,
             model=answer.model,
             text=message.content or "",
             finish_reason=reason,
-            usage=_usage(answer.usage) if answer.usage else Usage(),
-            usage_reported=answer.usage is not None,
+            usage=usage or Usage(),
+            usage_reported=usage is not None,
             # Result files hold one answer a line, and some servers indent theirs.
             raw=Raw(msgspec.json.format(body, indent=-1) if b"\n" in body else body),
             reasoning=message.reasoning_content or "",
@@ -216,8 +224,14 @@ class OpenAIChat:
         )
 
 
-def _usage(usage: _Usage) -> Usage:
-    """OpenAI counts cached and audio tokens within the prompt, reasoning and audio within the completion."""
+def _usage(usage: _Usage) -> Usage | None:
+    """OpenAI counts cached and audio tokens within the prompt, reasoning and audio within the completion.
+
+    None where one of the two sums is missing: nothing could be charged by what is there. xAI counts reasoning beside
+    the completion, which only its total tells (docs.x.ai, consumption and rate limits).
+    """
+    if usage.prompt_tokens is None or usage.completion_tokens is None:
+        return None
     prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
     if prompt is None and completion is None:
         return Usage(usage.prompt_tokens, usage.completion_tokens)
@@ -225,9 +239,10 @@ def _usage(usage: _Usage) -> Usage:
     audio_in = (prompt.audio_tokens or 0) if prompt else 0
     reasoning = (completion.reasoning_tokens or 0) if completion else 0
     audio_out = (completion.audio_tokens or 0) if completion else 0
+    beside = usage.total_tokens == usage.prompt_tokens + usage.completion_tokens + reasoning
     return Usage(
         input_tokens=max(0, usage.prompt_tokens - cached - audio_in),
-        output_tokens=max(0, usage.completion_tokens - reasoning - audio_out),
+        output_tokens=max(0, usage.completion_tokens - (0 if beside else reasoning) - audio_out),
         cached_tokens=cached,
         reasoning_tokens=reasoning,
         audio_input_tokens=audio_in,
@@ -238,7 +253,7 @@ def _usage(usage: _Usage) -> Usage:
 def _error(body: bytes) -> _Error:
     try:
         failure = _decode_failure(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Error()
     if isinstance(failure.error, _Error):
         return failure.error
