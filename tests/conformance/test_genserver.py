@@ -512,7 +512,7 @@ async def test_G28_a_timeout_with_a_message_of_its_own_relative_and_absolute(
     assert "absolute" not in system.statistics_of(puppet).__struct_fields__
     await clock.advance(0.1)
     assert (await seen(puppet))[-1] == "absolute"
-    await puppet.call(Await(lambda puppet: asyncio.sleep(0, puppet.set_timeout(1.0, "from a call"))))
+    await puppet.call(Await(lambda puppet: asyncio.sleep(0, puppet.set_timeout(1.0, "from a call"))))  # type: ignore[func-returns-value]
     await clock.advance(1.0)
     assert (await seen(puppet))[-1] == "from a call"
     await inside(puppet, lambda puppet: puppet.set_timeout(1.0, "taken back"))
@@ -609,7 +609,8 @@ async def test_G34_many_actors_are_asked_at_once_and_the_bad_ones_told_in_time(
     requests.add(
         system.request(silent, Later(lambda _, reply_to: kept.append(reply_to)), timeout=2.0), silent
     )
-    replies, bad = {}, {}
+    replies: dict[Any, Any] = {}
+    bad: dict[Any, Any] = {}
     collecting = asyncio.create_task(_collect(requests))
     await clock.advance(2.0)
     for outcome in await collecting:

@@ -49,7 +49,7 @@ async def test_S01_exit_normal_from_another_process_is_ignored_unless_trapping(s
     trapping = await system.start(Puppet, traps=True)
     sender = await system.start(Puppet)
     for target in (plain, trapping):
-        await inside(sender, lambda _, target=target: system.exit(target, Normal()))
+        await inside(sender, lambda _, target=target: system.exit(target, Normal()))  # type: ignore[misc]
     await settle()
     assert await seen(plain) == []
     assert await seen(trapping) == [Exit(sender, Normal())]
@@ -80,7 +80,7 @@ async def test_S04_abnormal_exit_ends_links_with_the_same_reason_and_a_cycle_onc
         await inside(ref, link(system, ring[(index + 1) % 3]))
     watcher = await system.start(Puppet)
     for ref in ring:
-        await inside(watcher, lambda _, ref=ref: system.monitor(ref))
+        await inside(watcher, lambda _, ref=ref: system.monitor(ref))  # type: ignore[misc]
     reason = await crash(ring[0])
     await settle()
     downs = await seen(watcher)
@@ -178,7 +178,7 @@ async def test_S11_the_name_is_free_once_down_is_seen_a_thousand_times(system: A
     watcher = await system.start(Puppet, traps=True, on_info=on_info)
     for _ in range(500):
         ref = await system.start(Puppet, name="taken")
-        await inside(watcher, lambda _, ref=ref: [system.monitor(ref), system.link(ref)])
+        await inside(watcher, lambda _, ref=ref: [system.monitor(ref), system.link(ref)])  # type: ignore[misc, func-returns-value]
         system.kill(ref)
         await settle()
     assert found == [True] * 1000

@@ -391,7 +391,7 @@ async def test_V23_its_parents_exit_ends_it_and_a_strangers_is_ignored(system: A
     supervisor = await parent.call(Await(start))
     stranger = await system.start(Puppet)
     for reason in (Normal(), Shutdown(), Crashed(ValueError("x"))):
-        await inside(stranger, lambda _, reason=reason: system.exit(supervisor, reason))
+        await inside(stranger, lambda _, reason=reason: system.exit(supervisor, reason))  # type: ignore[misc]
         await settle()
         assert supervisor.alive
     child = (await refs(supervisor))["child"]

@@ -33,6 +33,15 @@ class _Seen(Struct, gc=False):
     def is_done(self, tag: int) -> bool:
         return self.doubtful < tag <= self.highest and tag not in self.failed
 
+    def skip_to(self, tag: int) -> None:
+        # What was passed over died in an old store's mailbox, and will be sent again.
+        if tag - self.highest + len(self.failed) > MAX_FAILED:
+            self.doubtful = tag - 1
+            self.failed.clear()
+        else:
+            self.failed.update(range(self.highest + 1, tag))
+        self.highest = tag
+
     def fail(self, tag: int) -> None:
         if len(self.failed) >= MAX_FAILED:
             self.doubtful = self.highest
@@ -85,7 +94,7 @@ class Book:
         if seen is None:
             seen = self._enter(save.sender)
         if save.tag > seen.highest:
-            seen.highest = save.tag
+            seen.skip_to(save.tag)
         elif seen.is_done(save.tag):
             return _Again(save.sender, save.tag)
         else:
