@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,21 @@ import typer
 from greenroom.runtime.simulator import Simulator, SimulatorSettings, Statistics
 
 DEFAULT_PORT = 8_399
+
+
+class LimitName(StrEnum):
+    """`--limit-kind`."""
+
+    bucket = "bucket"
+    fixed = "fixed"
+    sliding = "sliding"
+
+
+class CountedName(StrEnum):
+    """`--tokens-counted`."""
+
+    arrival = "arrival"
+    end = "end"
 
 
 class _Ready(msgspec.Struct):
@@ -41,6 +57,41 @@ def simulate(
             "or several joined by +."
         ),
     ] = "0",
+    requests_per_min: Annotated[
+        int | None,
+        typer.Option(help="Answer 429 beyond so many requests a minute, with OpenAI's x-ratelimit headers."),
+    ] = None,
+    tokens_per_min: Annotated[
+        int | None, typer.Option(help="Answer 429 beyond so many tokens a minute.")
+    ] = None,
+    limit_kind: Annotated[
+        LimitName,
+        typer.Option(
+            help="How the allowance comes back: steadily, all at the full minute, or after a minute each."
+        ),
+    ] = LimitName.bucket,
+    limit_window: Annotated[
+        float,
+        typer.Option(
+            help="Seconds of its rate that a limit keeps at once; 1 for providers that look by the second."
+        ),
+    ] = 60.0,
+    tokens_counted: Annotated[
+        CountedName,
+        typer.Option(
+            help="When tokens count: prompt and max_tokens on arrival, or what was really used at the end."
+        ),
+    ] = CountedName.arrival,
+    faults: Annotated[
+        str,
+        typer.Option(
+            help="What goes wrong: an HTTP status or drop, hang, truncate, end_early, stall, drip, keepalive, garbage, "
+            "endless; with a share (429:0.05, else 1 in 100) or for given attempts (503@1). Joined by commas."
+        ),
+    ] = "",
+    fault_retry_after: Annotated[
+        float, typer.Option(help="Seconds that the faults 429 and 503 send as Retry-After.")
+    ] = 1.0,
     also_serve: Annotated[
         list[str] | None,
         typer.Option("--also-serve", help="A further model id, such as the one your job uses. Repeatable."),
@@ -60,32 +111,46 @@ def simulate(
         typer.Option("--json", help="Print one JSON line with the address when ready, and nothing else."),
     ] = False,
 ) -> None:
-    r"""Run a provider on this machine: OpenAI's wire over real HTTP, with made-up answers that cost nothing.
+    """Run a provider on this machine: OpenAI's wire over real HTTP, with made-up answers that cost nothing.
 
-    Rehearse a job before paying for it. Answers depend on the seed and the request only, so two runs can be compared.
+    Rehearse a job before paying for it. Answers depend on the seed and the
+    request only, so two runs can be compared.
 
-    Models: fast and smart do what the request looks like (choose a label, fill a JSON schema, call a tool, write
-    a few sentences); echo, classify and chat always do that one thing.
+    Models: fast and smart do what the request looks like (choose a label, fill
+    a JSON schema, call a tool, write a few sentences); echo, classify and chat
+    always do that one thing.
 
     \b
     Examples:
       greenroom simulate
-          listens on 127.0.0.1:8399; then: greenroom run tickets.jsonl --model sim/fast
+          listens on 127.0.0.1:8399 and prints what to set; after that, in
+          another terminal: greenroom run tickets.jsonl --model openai/fast
       greenroom simulate --latency "lognormal(p50=0.4,p95=1.2)+per_token(5ms)"
           takes as long as a real provider does
+      greenroom simulate --requests-per-min 500 --tokens-per-min 200000
+          will the job fit the limits of your account?
+      greenroom simulate --faults 429:0.05,500:0.02,drop:0.02,stall
+          and will it come through a bad day?
       greenroom simulate --also-serve gpt-5-mini --journal requests.jsonl
           stands in for that model and notes every request
       greenroom simulate --port 0 --json
           for programs: prints {"url": ...} once it listens
 
     What it has done: GET /sim/stats and /sim/journal. Ctrl-C stops it.
-    """
+    """  # noqa: D301 - Typer keeps the lines after a real backspace as they are
     try:
         settings = SimulatorSettings(
             host=host,
             port=port,
             seed=seed,
             latency=latency,
+            faults=faults,
+            fault_retry_after_s=fault_retry_after,
+            requests_per_min=requests_per_min,
+            tokens_per_min=tokens_per_min,
+            limit_kind=limit_kind.value,
+            limit_window_s=limit_window,
+            tokens_counted=tokens_counted.value,
             also_serve=tuple(also_serve or ()),
             api_key=api_key,
             journal_path=journal,
@@ -133,16 +198,28 @@ def _greeting(simulator: Simulator, models: list[str]) -> str:
         "",
         f"What it has done: {simulator.url}/sim/stats",
     ]
+    if settings.requests_per_min is not None or settings.tokens_per_min is not None:
+        lines.insert(2, f"Limits: {_limits(settings)}")
+    if settings.faults:
+        lines.insert(2, f"Faults: {settings.faults}")
     if settings.journal_path is not None:
         lines.append(f"Every request:    {settings.journal_path}")
     return "\n".join([*lines, "Ctrl-C stops it."])
 
 
+def _limits(settings: SimulatorSettings) -> str:
+    per_min = [("requests", settings.requests_per_min), ("tokens", settings.tokens_per_min)]
+    parts = [f"{count} {what} a minute" for what, count in per_min if count is not None]
+    return f"{', '.join(parts)} ({settings.limit_kind}, {settings.limit_window_s:g} s, tokens counted at {settings.tokens_counted})"
+
+
 def _summary(done: Statistics) -> str:
     by_status = ", ".join(f"{count} x {_status_name(status)}" for status, count in done.by_status.items())
+    faults = ", ".join(f"{count} x {name}" for name, count in done.faults.items())
     return (
         f"\n{done.journal_entries} requests in {done.uptime_s:.0f} s ({by_status or 'none'}), "
         f"at most {done.peak_in_flight} at once; {done.prompt_tokens} tokens in, {done.completion_tokens} out."
+        + (f"\nFaults: {faults}." if faults else "")
     )
 
 

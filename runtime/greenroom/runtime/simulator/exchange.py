@@ -14,8 +14,8 @@ NOTHING_SENT = 0
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     """What a simulator has done since it started.
 
-    `by_status` counts journal entries by HTTP status ("0": the connection ended before an answer), tokens are those of
-    answers sent with status 200.
+    `by_status` counts journal entries by HTTP status ("0": the connection ended before an answer) and `faults` those that a fault
+    struck by its name; `abandoned` counts clients that went away in the middle of an answer; tokens are those of answers sent with status 200.
     """
 
     uptime_s: float
@@ -23,6 +23,8 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     peak_in_flight: int
     by_status: dict[str, int]
+    faults: dict[str, int]
+    abandoned: int
     prompt_tokens: int
     completion_tokens: int
     journal_entries: int
@@ -37,6 +39,8 @@ class Counters:
         self.in_flight = 0
         self.peak_in_flight = 0
         self.by_status: Counter[int] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.abandoned = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
 
@@ -50,6 +54,8 @@ class Counters:
 
     def recorded(self, entry: JournalEntry) -> None:
         self.by_status[entry.status] += 1
+        if entry.fault is not None:
+            self.faults[entry.fault] += 1
         if entry.status == 200:
             self.prompt_tokens += entry.prompt_tokens
             self.completion_tokens += entry.completion_tokens
@@ -60,10 +66,13 @@ class Exchange:
 
     __slots__ = (
         "arrived_s",
+        "attempt",
         "completion_tokens",
         "custom_id",
         "error_code",
+        "fault",
         "finish_reason",
+        "headers",
         "in_flight",
         "model",
         "prompt_sha256",
@@ -84,6 +93,8 @@ class Exchange:
         self.started_s = started_s
         self.in_flight = in_flight
         self.recorded = False
+        # What every answer to this request carries, error or not.
+        self.headers = {"x-request-id": request_id}
         self.model: str | None = None
         self.stream = False
         self.custom_id: str | None = None
@@ -92,6 +103,8 @@ class Exchange:
         self.completion_tokens = 0
         self.finish_reason: str | None = None
         self.error_code: str | None = None
+        self.attempt = 1
+        self.fault: str | None = None
 
     def entry(self, sequence: int, status: int, now_s: float) -> JournalEntry:
         """The journal's entry for this request, answered with `status` at the monotonic time `now_s`."""
@@ -115,4 +128,6 @@ class Exchange:
             completion_tokens=self.completion_tokens,
             finish_reason=self.finish_reason,
             error_code=self.error_code,
+            attempt=self.attempt,
+            fault=self.fault,
         )

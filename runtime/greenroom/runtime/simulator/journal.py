@@ -25,7 +25,7 @@ _Item: TypeAlias = tuple[bytes, asyncio.Future[None]]
 class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One request.
 
-    `sequence` numbers the entries in the order in which they were recorded. `status` is the HTTP status that was sent, or 499 where the client went away before the answer. Times are in
+    `sequence` numbers the entries in the order in which they were recorded. `status` is the HTTP status that was sent, or 0 where the connection ended before any. Times are in
     seconds: `arrived_s` since the Unix epoch, `duration_s` from arrival to the answer's first byte. `in_flight` counts
     the requests that were open on arrival, this one included. `prompt_sha256` is the SHA-256 of the messages as compact
     JSON in UTF-8 with sorted keys.
@@ -49,6 +49,8 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int = 0
     finish_reason: str | None = None
     error_code: str | None = None
+    attempt: int = 1
+    fault: str | None = None
 
 
 class Journal:

@@ -18,6 +18,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from greenroom.actors.kernel import Clock
+from greenroom.runtime.simulator.delivery import hang_up
 from greenroom.runtime.simulator.engine import Model
 from greenroom.runtime.simulator.exchange import NOTHING_SENT, Counters, Exchange, Statistics
 from greenroom.runtime.simulator.journal import Journal, JournalEntry
@@ -115,6 +116,8 @@ class Simulator:
             in_flight=counters.in_flight,
             peak_in_flight=counters.peak_in_flight,
             by_status={str(status): count for status, count in sorted(counters.by_status.items())},
+            faults=dict(sorted(counters.faults.items())),
+            abandoned=counters.abandoned,
             prompt_tokens=counters.prompt_tokens,
             completion_tokens=counters.completion_tokens,
             journal_entries=self._journal.recorded,
@@ -194,9 +197,12 @@ class Simulator:
                     413, f"The request is larger than {limit} bytes.", code="request_too_large"
                 )
                 return await self._refuse(exchange, too_large)
-            except (ConnectionError, web.RequestPayloadError):
-                self._record_unsent(exchange, "client_gone")
-                raise
+            except web.RequestPayloadError as error:
+                unread = WireError(400, f"The body of the request cannot be read: {error}.")
+                return await self._refuse(exchange, unread)
+            except ConnectionError:
+                self._left(exchange, "client_gone")
+                return hang_up(exchange, reset=True)
             except Exception:
                 _log.exception("simulator_failed", request_id=exchange.request_id)
                 if exchange.recorded:
@@ -204,7 +210,7 @@ class Simulator:
                 failed = WireError(500, "The simulator failed; its log says why.", kind="server_error")
                 return await self._refuse(exchange, failed)
         except asyncio.CancelledError:
-            self._record_unsent(exchange, "simulator_stopped" if self._runner is None else "client_gone")
+            self._left(exchange, "simulator_stopped" if self._runner is None else "client_gone")
             raise
         finally:
             counters.closed()
@@ -264,14 +270,16 @@ class Simulator:
                 ) from None
         self._counters.recorded(entry)
 
-    def _record_unsent(self, exchange: Exchange, why: str) -> None:
-        """Writes the entry of a request whose connection ended before anything was sent."""
-        if not exchange.recorded:
-            exchange.recorded = True
-            exchange.error_code = why
-            entry = self._entry(exchange, NOTHING_SENT)
-            self._journal.record_nowait(entry)
-            self._counters.recorded(entry)
+    def _left(self, exchange: Exchange, why: str) -> None:
+        """Notes that the connection ended: in the journal where nothing was sent, else by a count."""
+        if exchange.recorded:
+            self._counters.abandoned += why == "client_gone"
+            return
+        exchange.recorded = True
+        exchange.error_code = why
+        entry = self._entry(exchange, NOTHING_SENT)
+        self._journal.record_nowait(entry)
+        self._counters.recorded(entry)
 
     def _entry(self, exchange: Exchange, status: int, *, sequence: int = 0) -> JournalEntry:
         return exchange.entry(sequence or self._journal.recorded + 1, status, self._clock.monotonic())

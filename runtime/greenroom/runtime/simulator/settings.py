@@ -2,10 +2,13 @@
 
 import ipaddress
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
+from greenroom.runtime.simulator.traffic.faults import Fault, parse_faults
 from greenroom.runtime.simulator.traffic.latency import Latency, parse_latency
+from greenroom.runtime.simulator.traffic.limits import LimitKind, TokensCounted
 
 # Requests with images as base64 are large; OpenAI takes 50 MB of them.
 MAX_BODY_BYTES = 50 * 1024 * 1024
@@ -20,6 +23,14 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         seed: Decides answers, latencies and faults, together with each request.
         api_key: What clients must send as `Authorization: Bearer`; None lets everybody in. Never printed.
         latency: How long answers take, in the words of `traffic.latency`, such as "lognormal(p50=0.4,p95=1.2)".
+        faults: What goes wrong and how often, in the words of `traffic.faults`, such as "429:0.05,drop".
+        fault_retry_after_s: What the faults 429 and 503 send as Retry-After, in seconds; may be absurd.
+        requests_per_min: Requests admitted a minute, over all models and clients; None for no limit.
+        tokens_per_min: Tokens a minute, likewise.
+        limit_kind: How the allowance comes back: "bucket", "fixed" or "sliding" (see `traffic.limits`).
+        limit_window_s: How much of it is kept at once, as seconds of its rate; 60 as most providers do, 1 for those
+            that enforce a minute's limit by the second.
+        tokens_counted: "arrival": prompt and max_tokens, for good; "end": what was really used.
         also_serve: Further model ids, such as those of a job to be rehearsed; they behave as `fast` does.
         journal_path: A file that gets a line for each request; None for none.
         journal_capacity: How many requests the journal keeps in memory.
@@ -35,6 +46,13 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     seed: int = 0
     api_key: str | None = None
     latency: str = "0"
+    faults: str = ""
+    fault_retry_after_s: float = 1.0
+    requests_per_min: int | None = None
+    tokens_per_min: int | None = None
+    limit_kind: LimitKind = "bucket"
+    limit_window_s: float = 60.0
+    tokens_counted: TokensCounted = "arrival"
     also_serve: tuple[str, ...] = ()
     journal_path: Path | None = None
     journal_capacity: int = 10_000
@@ -58,7 +76,27 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             raise ValueError(f"shutdown_grace_s {self.shutdown_grace_s} is not between 0 and 3600 seconds")
         if any(not name.strip() for name in self.also_serve):
             raise ValueError("also_serve has an empty model id")
+        self._check_limits()
         self.parsed_latency()
+        self.parsed_faults()
+
+    def _check_limits(self) -> None:
+        if not 0.001 <= self.limit_window_s <= 86_400:
+            raise ValueError(f"limit_window_s {self.limit_window_s} is not between 0.001 and 86400 seconds")
+        if self.limit_kind not in get_args(LimitKind):
+            raise ValueError(f"limit_kind {self.limit_kind!r} is none: bucket, fixed or sliding")
+        if self.tokens_counted not in get_args(TokensCounted):
+            raise ValueError(f"tokens_counted {self.tokens_counted!r} is neither arrival nor end")
+        for name in ("requests_per_min", "tokens_per_min"):
+            per_min: int | None = getattr(self, name)
+            if per_min is not None and per_min * self.limit_window_s < 60:
+                raise ValueError(
+                    f"{name} {per_min} allows not even one in a window of {self.limit_window_s:g} seconds"
+                )
+
+    def parsed_faults(self) -> tuple[Fault, ...]:
+        """`faults` as an order."""
+        return parse_faults(self.faults)
 
     def parsed_latency(self) -> Latency:
         """`latency` as a distribution."""

@@ -4,7 +4,7 @@ Source: OpenAI's published OpenAPI specification (CreateChatCompletionRequest, C
 CreateChatCompletionStreamResponse, ListModelsResponse, ErrorResponse), and answers seen on the wire.
 """
 
-from greenroom.runtime.simulator.wires.openai.errors import WireError
+from greenroom.runtime.simulator.wires.openai.errors import WireError, fault_error, limit_error
 from greenroom.runtime.simulator.wires.openai.reply import (
     models_body,
     one_model_body,
@@ -16,6 +16,8 @@ from greenroom.runtime.simulator.wires.openai.request import ChatRequest, parse_
 __all__ = [
     "ChatRequest",
     "WireError",
+    "fault_error",
+    "limit_error",
     "models_body",
     "one_model_body",
     "parse_chat",

@@ -4,7 +4,27 @@ import re
 
 import msgspec
 
+from greenroom.runtime.simulator.traffic.limits import Exceeded, retry_after_headers
+
 INVALID_REQUEST = "invalid_request_error"
+SERVER_ERROR = "server_error"
+RATE_LIMITED = "rate_limit_exceeded"
+_STATUS_FAULTS: dict[int, tuple[str, str, str | None]] = {
+    400: (INVALID_REQUEST, "This request is refused.", "invalid_value"),
+    401: (INVALID_REQUEST, "Incorrect API key provided.", "invalid_api_key"),
+    403: (INVALID_REQUEST, "This key may not use this model.", "model_not_allowed"),
+    404: (INVALID_REQUEST, "The model does not exist.", "model_not_found"),
+    408: ("timeout_error", "The request took too long.", "timeout"),
+    409: (INVALID_REQUEST, "The request is in conflict with another one.", "conflict"),
+    413: (INVALID_REQUEST, "The request is too large.", "request_too_large"),
+    422: (INVALID_REQUEST, "The request cannot be processed.", "unprocessable"),
+    429: ("requests", "Rate limit reached.", RATE_LIMITED),
+    500: (SERVER_ERROR, "The server had an error while processing the request.", None),
+    502: (SERVER_ERROR, "Bad gateway.", "bad_gateway"),
+    503: ("service_unavailable_error", "The model is overloaded.", "overloaded"),
+    504: (SERVER_ERROR, "The gateway timed out.", "gateway_timeout"),
+    529: ("overloaded_error", "The server is overloaded.", "overloaded"),
+}
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _PLACE = re.compile(r" - at `\$\.?(.*)`$")
 
@@ -53,6 +73,25 @@ class WireError(Exception):
     def body(self) -> bytes:
         """The error as JSON."""
         return msgspec.json.encode(_Body(_Detail(self.message, self.kind, self.param, self.code)))
+
+
+def fault_error(status: int, retry_after_s: float) -> WireError:
+    """An error that a fault has ordered; 429 and 503 say when to come back."""
+    kind, message, code = _STATUS_FAULTS[status]
+    headers = retry_after_headers(retry_after_s) if status in {429, 503} else None
+    return WireError(status, f"{message} (A simulated fault.)", kind=kind, code=code, headers=headers)
+
+
+def limit_error(exceeded: Exceeded) -> WireError:
+    """The 429 of a limit: which one, how much of it is left, and when to come back if waiting helps."""
+    what = exceeded.what
+    told = f"limit {exceeded.allowance}, left {exceeded.left}, requested {exceeded.wanted}"
+    if exceeded.retry_after_s is None:
+        message = f"Request too large: {what} a window: {told}. Make it smaller; waiting does not help."
+        return WireError(429, message, kind=what, code=RATE_LIMITED)
+    message = f"Rate limit reached: {what} a window: {told}. Try again in {exceeded.retry_after_s:.3f}s."
+    headers = retry_after_headers(exceeded.retry_after_s)
+    return WireError(429, message, kind=what, code=RATE_LIMITED, headers=headers)
 
 
 def bad_field(error: msgspec.ValidationError) -> WireError:
