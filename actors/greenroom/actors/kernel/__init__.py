@@ -36,6 +36,7 @@ from greenroom.actors.kernel.registry import Registered, Registry, Unregistered
 from greenroom.actors.kernel.requests import Outcome, Request, Requests
 from greenroom.actors.kernel.state import presentable
 from greenroom.actors.kernel.system import ActorSystem
+from greenroom.actors.kernel.watchdog import Stall
 
 __all__ = [
     "Actor",
@@ -74,6 +75,7 @@ __all__ = [
     "Request",
     "Requests",
     "Shutdown",
+    "Stall",
     "StartFailed",
     "Stop",
     "SystemClosed",

@@ -65,6 +65,7 @@ class SystemStatistics(msgspec.Struct, frozen=True):
         second_replies: replies to calls that were answered already.
         zombies: tasks left behind because they swallow their cancellation, still running.
         zombies_seen: how many there have been.
+        stalls: how often the loop was blocked for too long, if ``stall_s`` was given.
     """
 
     alive: int
@@ -76,6 +77,7 @@ class SystemStatistics(msgspec.Struct, frozen=True):
     second_replies: int
     zombies: int
     zombies_seen: int
+    stalls: int
 
 
 class ActorSnapshot(msgspec.Struct, frozen=True):
@@ -202,6 +204,7 @@ class Inspecting(Watching):
             second_replies=core.second_replies,
             zombies=len(core.zombies),
             zombies_seen=core.zombies_seen,
+            stalls=core.stalls,
         )
 
     def statistics_of(self, ref: ActorRef) -> ActorStatistics:

@@ -19,6 +19,7 @@ from greenroom.actors.kernel.engine.named import Name
 from greenroom.actors.kernel.engine.process import Process
 from greenroom.actors.kernel.engine.ties import DEAD, RUNNING, STARTING
 from greenroom.actors.kernel.inspection import Inspecting
+from greenroom.actors.kernel.watchdog import LoopWatch, Stall
 
 if TYPE_CHECKING:
     from greenroom.actors.kernel.engine.reports import Report
@@ -44,6 +45,8 @@ class ActorSystem(Inspecting):
         on_report: called with the report of each actor that ended badly, on the loop.
         stop_on_signals: POSIX signals, such as ``signal.SIGTERM``, on which the block is cancelled and the system left in order;
             leaving raises ``SystemExit(128 + number)`` then.
+        stall_s: seconds after which a blocked loop is reported with the actor that blocks it; None: nobody watches.
+        on_stall: called with each such report, **on the watching thread**.
     """
 
     def __init__(
@@ -55,6 +58,8 @@ class ActorSystem(Inspecting):
         on_dead_letter: Callable[[DeadLetter], object] | None = None,
         on_report: "Callable[[Report], object] | None" = None,
         stop_on_signals: Sequence[int] = (),
+        stall_s: float | None = None,
+        on_stall: Callable[[Stall], object] | None = None,
     ) -> None:
         super().__init__(clock or Clock())
         self._stop_timeout_s = check_timeout(stop_timeout_s)
@@ -62,6 +67,11 @@ class ActorSystem(Inspecting):
         self._on_dead_letter = on_dead_letter
         self._on_report = on_report
         self._stop_on_signals = tuple(stop_on_signals)
+        if stall_s is not None and not stall_s > 0:
+            raise ValueError(f"stall_s is a number of seconds > 0 or None, not {stall_s!r}")
+        self._stall_s = stall_s
+        self._on_stall = on_stall
+        self._watch_loop: LoopWatch | None = None
 
     # --- starting ---------------------------------------------------------------------------------------------------
 
@@ -257,6 +267,8 @@ class ActorSystem(Inspecting):
         core = self._open_core = Core(self, self.clock, self._dead_letters_kept)
         core.on_dead_letter = self._on_dead_letter
         core.on_report = self._on_report
+        if self._stall_s is not None:
+            self._watch_loop = LoopWatch(core, self._stall_s, self._on_stall)
         for number in self._stop_on_signals:
             core.loop.add_signal_handler(number, core.interrupt, SystemExit(128 + number))
         return self
@@ -276,6 +288,8 @@ class ActorSystem(Inspecting):
                     if closing.cancelled():
                         break
                     cancelled = again  # asked for already: what it asks for is being done
+        if self._watch_loop is not None:
+            self._watch_loop.close()
         for number in self._stop_on_signals:
             core.loop.remove_signal_handler(number)
         if core.interrupted is not None:

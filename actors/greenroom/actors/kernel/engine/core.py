@@ -75,6 +75,7 @@ class Core:
         self.late_replies = 0
         self.second_replies = 0
         self.zombies_seen = 0
+        self.stalls = 0
         self.monitors = 0
         self.dead_letters = 0
         self.recent_dead_letters: deque[DeadLetter] = deque(maxlen=dead_letters_kept)
