@@ -60,7 +60,8 @@ class ExitSignal(Signal):
         self.reason = reason
 
     def apply(self, process: "Process") -> None:
-        leave(process, self.reason, terminate=process.ties is not None and process.ties.traps)
+        traps = process.ties is not None and process.ties.traps
+        leave(process, self.reason, terminate=traps, quiet=True)
 
 
 async def initialise(process: "Process") -> None:
@@ -98,6 +99,7 @@ def leave(
     terminate: bool,
     message: object = None,
     limited: bool = True,
+    quiet: bool = False,
 ) -> None:
     """Ends ``process``: at once if nothing has to be awaited, else in its task."""
     if process.busy & DEAD:
@@ -105,9 +107,9 @@ def leave(
     ties = process.ties
     runs_terminate = terminate and process.table.terminates and not process.busy & STARTING
     if not runs_terminate and not (ties is not None and ties.pipes):
-        die(process, reason, message)
+        die(process, reason, message, quiet=quiet)
         return
-    process.tie().leaving = Leaving(reason, runs_terminate, message, limited)
+    process.tie().leaving = Leaving(reason, runs_terminate, message, limited, quiet)
     process.busy |= LEAVING | RUNNING
     process.start_task(None)
 
@@ -137,7 +139,8 @@ async def depart(process: "Process") -> None:
     finally:
         if deadline is not None:
             deadline.cancel()
-        die(process, KILLED if ties.killing else reason, leaving.message)
+        quiet = leaving.quiet and reason is leaving.reason
+        die(process, KILLED if ties.killing else reason, leaving.message, quiet=quiet)
 
 
 def kill(process: "Process") -> None:
@@ -184,17 +187,18 @@ def _kill_again(process: "Process") -> None:
         if not zombie.done():
             core.zombies[zombie] = process
             core.zombies_seen += 1
+            zombie.add_done_callback(lambda task: core.zombies.pop(task, None))
     log.error("%r swallows its cancellation; its task is left behind as a zombie", process)
     die(process, KILLED)
 
 
-def die(process: "Process", reason: ExitReason, message: object = None) -> None:
+def die(process: "Process", reason: ExitReason, message: object = None, *, quiet: bool = False) -> None:
     """The end itself."""
     if process.busy & DEAD:
         return
     core, ties, inbox, current = process.core, process.ties, process.inbox, process.current
     starting = process.busy & STARTING
-    if not reason.clean and not starting:
+    if not (reason.clean or starting or quiet or isinstance(reason, Killed)):
         reports.crashed(process, reason, message)
     process.busy = DEAD | RUNNING
     process.reason = reason
@@ -239,8 +243,8 @@ def _untie(  # noqa: PLR0912  # one tie after the other, each in a line or two
             envelope.future.set_result(value)
     for envelope in ties.owed:
         _fail(process, envelope, reason)
-    for timer in tuple(ties.timers or ()):
-        timer.cancel()
+    for timer in ties.timers or ():
+        timer.drop()
     for pipe in ties.pipes or ():
         pipe.cancel()
     for waiter in ties.room or ():

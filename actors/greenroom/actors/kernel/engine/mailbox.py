@@ -135,7 +135,7 @@ class Mailbox(ActorRef):
         inbox.append(item)
         if not self.busy & RUNNING:
             parked = self.parked
-            if parked is None:
+            if parked is None or parked.done():
                 self.schedule()
             else:
                 self.busy |= RUNNING
@@ -148,7 +148,8 @@ class Mailbox(ActorRef):
         parked = self.parked
         if parked is not None:
             self.parked = None
-            parked.set_result(True)
+            if not parked.done():  # else somebody has cancelled the task, and it is about to end
+                parked.set_result(True)
         elif not self.busy & SUSPENDED:
             self.core.loop.call_soon(self.drain, context=self.context)
 

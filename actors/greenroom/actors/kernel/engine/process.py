@@ -114,7 +114,6 @@ class Process(Mailbox):
         finally:
             if task is not None:
                 self.core.owners.pop(task, None)
-                self.core.zombies.pop(task, None)
             if self.task is task:
                 self.task = self.parked = None
                 if not self.busy & SUSPENDED:
@@ -134,6 +133,7 @@ class Process(Mailbox):
         if self.core.owners.pop(task, None) is not None:
             if job is not None:
                 job[0].close()
+                self.current = job[1]
             if self.task is task:
                 self.task = None
                 exits.leave(self, exits.KILLED, terminate=False)
@@ -141,7 +141,7 @@ class Process(Mailbox):
     def release(self) -> None:
         """Lets a lingering task go."""
         parked = self.parked
-        if parked is not None:
+        if parked is not None and not parked.done():
             self.parked = self.task = None
             parked.set_result(False)
 
@@ -218,6 +218,7 @@ class Process(Mailbox):
     def _handle(self, item: object) -> Job | None:
         """Handles what is not simply a plain handler's cast."""
         if isinstance(item, Signal):
+            self.handled -= 1  # it is counted with the messages around it, and is none
             item.apply(self)
             return None
         if self.busy & CAREFUL:

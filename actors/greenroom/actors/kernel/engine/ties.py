@@ -80,6 +80,7 @@ class Leaving(msgspec.Struct):
         reason: why, unless ``terminate`` fails.
         terminate: whether ``terminate`` is to run.
         message: what was being handled when it crashed, for the report.
+        quiet: whether the reason is another actor's, which has reported it.
         limited: whether ``terminate`` has the time that its class says; who stops it from outside keeps the time instead.
     """
 
@@ -87,6 +88,7 @@ class Leaving(msgspec.Struct):
     terminate: bool
     message: object = None
     limited: bool = True
+    quiet: bool = False
 
 
 class Ties:

@@ -31,6 +31,10 @@ class Timer:
         self._handle.cancel()
         return True
 
+    def drop(self) -> None:
+        """Its actor has ended."""
+        self._handle.cancel()
+
     def _fire(self) -> None:
         if self._forget():
             self._process.post(self._message)
