@@ -7,7 +7,7 @@ unless that traps exits.
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Generic, TypeVar, cast
 
 from greenroom.actors.kernel import (
@@ -142,7 +142,7 @@ class Tasks:
         max_concurrency: int = 8,
         ordered: bool = True,
         timeout_s: float | None = None,
-    ) -> AsyncIterator[Outcome]:
+    ) -> AsyncGenerator[Outcome, None]:
         """Runs ``function(item)`` for each item, at most ``max_concurrency`` at a time, and yields an ``Outcome`` for each.
 
         Args:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from types import FunctionType, SimpleNamespace
+from types import FunctionType, SimpleNamespace, UnionType
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 import msgspec
@@ -157,8 +157,8 @@ def _resolve(function: FunctionType) -> tuple[type[Any], bool]:
     except Exception as error:
         raise TypeError(f"{where}: cannot resolve the annotations {wanted!r}") from error
     annotations = [hints[name] for name in wanted]
-    kind = get_origin(annotations[0]) or annotations[0]
-    if not isinstance(kind, type):
+    kind = annotations[0] if isinstance(annotations[0], type) else get_origin(annotations[0])
+    if not isinstance(kind, type) or kind is UnionType:
         raise TypeError(
             f"{where}: {parameters[0].name!r} must be annotated with one message class, not {annotations[0]!r}"
         )

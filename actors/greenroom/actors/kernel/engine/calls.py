@@ -69,6 +69,8 @@ class Incarnation(Process):
     def _submit(self, message: Call[ReplyT], timeout: float | None) -> ReplyTo[ReplyT]:
         """Sends a call: handles it at once if that is allowed, else queues it."""
         core = self.core
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"a timeout is a number of seconds >= 0 or None, not {timeout!r}")
         if self.busy & DEAD:
             raise ActorExited(NoProcess(), self)
         if self.task is not None and self.parked is None and asyncio.current_task() is self.task:

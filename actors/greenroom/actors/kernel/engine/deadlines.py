@@ -61,15 +61,9 @@ class Deadlines:
         self._handle: TimerHandle | None = None
 
     def add(self, item: Expiring, limit_s: float) -> None:
-        """Lets ``item`` expire in ``limit_s`` seconds, unless it is taken out of its ``queue`` before.
-
-        Raises:
-            ValueError: the limit is no number of seconds >= 0.
-        """
+        """Lets ``item`` expire in ``limit_s`` seconds, unless it is taken out of its ``queue`` before."""
         queue = self._queues.get(limit_s)
         if queue is None:
-            if not limit_s >= 0:
-                raise ValueError(f"a timeout is a number of seconds >= 0 or None, not {limit_s!r}")
             if len(self._queues) >= _QUEUES_MAX:
                 item.queue = _Alone(self._clock.call_later(limit_s, item.expire, limit_s))
                 return
