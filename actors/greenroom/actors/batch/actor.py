@@ -267,15 +267,24 @@ class Batch(Actor):
         await anyio.to_thread.run_sync(self._output.close)
 
     async def _pull(self) -> None:
-        while self._state == "running" and (taken := await self._source.next()) is not None:
+        while self._state == "running" and (taken := await self._next()) is not None:
             await self._ask(*taken)
+
+    async def _next(self) -> tuple[int, bytes] | None:
+        try:
+            return await self._source.next()
+        except OSError as error:
+            # Begun again the job would fail again.
+            self._halt(_Hopeless(f"{self._job.request.source} cannot be read: {error}", None))
+            return None
 
     async def _ask(self, position: int, raw: bytes) -> None:
         """One line, from its bytes to a message about what came of it."""
         try:
             line = parse(raw, position + 1, self._job.request.defaults)
         except BadLine:
-            return  # Passed over as the scan said, and the caller agreed to.
+            self._taken_up += 1  # Passed over as the scan said, and the caller agreed to.
+            return
         try:
             reply = await self._flow.chat(line.request, account=self._account, priority=BATCH)
         except Closed:
@@ -321,6 +330,9 @@ class Batch(Actor):
     def _conclude_if_over(self) -> None:
         if self._pullers == 0 and not self._fresh and not self._unsaved:
             self._pullers = -1
+            missing = self._job.scan.lines - self._ok - self._failed
+            if self._state == "running" and missing > 0:
+                self._halt(_Hopeless(f"{self._job.request.source} has lost {missing} lines meanwhile", None))
             self.pipe_to_self(self._conclude())
 
     async def _conclude(self) -> _Concluded:

@@ -1,0 +1,202 @@
+"""The batch actor: what it counts, when it gives up, and how it ends, over real sockets, rows and files."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+from aiohttp import web
+from tests.inside import given_back, settings
+from tests.integration.commands import prompt_line, results
+from tests.integration.upstream import Answering, Asked, Upstream, cut, good, refusal
+
+from greenroom.actors.batch import Defaults, JobProgress, JobRequest, OpenJob, scan
+from greenroom.actors.settings import Retries
+from greenroom.runtime import Runtime
+
+pytestmark = pytest.mark.anyio
+LINES = 30
+WAIT_S = 10.0
+ONCE = Retries(attempts=1)
+
+
+async def answer_well(asked: Asked) -> web.StreamResponse:
+    return good()
+
+
+@asynccontextmanager
+async def running(answer: Answering, folder: Path) -> AsyncGenerator[tuple[Runtime, Upstream]]:
+    async with (
+        Upstream(answer) as upstream,
+        Runtime(settings(upstream.base_url, folder, retries=ONCE), environ={}) as rt,
+    ):
+        yield rt, upstream
+
+
+async def write(path: Path, text: str) -> Path:
+    await anyio.to_thread.run_sync(path.write_text, text)
+    return path
+
+
+async def opened(
+    rt: Runtime, folder: Path, text: str | None = None, *, concurrency: int = 4, retry_failed: bool = False
+) -> OpenJob:
+    """Open the job on the lines of `text`, passing over those that cannot be asked."""
+    path = folder / "in.jsonl"
+    if text is not None:
+        await write(path, text)
+    defaults = Defaults(fallback_model="acme/fast", max_tokens=50)
+    request = JobRequest(
+        path=path,
+        source=str(path),
+        out=folder / "out.jsonl",
+        defaults=defaults,
+        concurrency=concurrency,
+        retry_failed=retry_failed,
+    )
+    return await rt.open_job(request, await anyio.to_thread.run_sync(partial(scan, path, defaults)))
+
+
+async def to_its_end(rt: Runtime, job: OpenJob) -> JobProgress:
+    return await asyncio.wait_for((await rt.start_job(job)).wait(), WAIT_S)
+
+
+def prompts(count: int = LINES) -> str:
+    return "".join(prompt_line(number) for number in range(1, count + 1))
+
+
+class TestCounts:
+    async def test_progress_never_goes_back_and_ends_whole(self, tmp_path: Path) -> None:
+        seen: list[JobProgress] = []
+        async with running(answer_well, tmp_path) as (rt, _):
+            job = await rt.start_job(await opened(rt, tmp_path, prompts()))
+            while not seen or seen[-1].state == "running":
+                seen.append(await job.progress())
+                await asyncio.sleep(0)
+            last = await job.wait()
+        assert [p.finished for p in seen] == sorted(p.finished for p in seen)
+        assert [p.cost_pusd for p in seen] == sorted(p.cost_pusd for p in seen)
+        assert all(0 <= p.in_flight <= 4 and p.finished + p.in_flight <= LINES for p in seen)
+        assert (last.state, last.ok, last.failed, last.in_flight, last.total) == ("done", LINES, 0, 0, LINES)
+
+    async def test_lines_that_are_passed_over_are_not_in_flight(self, tmp_path: Path) -> None:
+        text = "oops\n" * 7 + prompts(5) + prompt_line(1)
+        async with running(answer_well, tmp_path) as (rt, upstream):
+            last = await to_its_end(rt, await opened(rt, tmp_path, text))
+            assert len(upstream.asked) == 5
+        assert (last.ok, last.total, last.in_flight) == (5, 5, 0)
+
+    async def test_what_is_counted_is_on_disk(self, tmp_path: Path) -> None:
+        """Whenever a line is counted, its result can be read, also by another program."""
+        async with running(answer_well, tmp_path) as (rt, _):
+            job = await rt.start_job(await opened(rt, tmp_path, prompts()))
+            while (progress := await job.progress()).state == "running":
+                text = await anyio.to_thread.run_sync((tmp_path / "out.jsonl").read_bytes)
+                assert text.count(b"\n") >= progress.finished
+
+
+class TestFailures:
+    async def test_a_line_that_fails_leaves_the_others_alone(self, tmp_path: Path) -> None:
+        async def answer(asked: Asked) -> web.StreamResponse:
+            if "number 7." in asked.prompt:
+                cut(asked)
+            return refusal(400) if "number 9." in asked.prompt else good()
+
+        async with running(answer, tmp_path) as (rt, _):
+            last = await to_its_end(rt, await opened(rt, tmp_path, prompts()))
+            await given_back(rt)
+        assert (last.state, last.ok, last.failed) == ("done", LINES - 2, 2)
+        assert last.errors == {"connection": 1, "invalid_request": 1}
+        found = results(tmp_path / "out.jsonl")
+        assert len(found) == LINES
+        assert {line["error"]["code"] for line in found.values() if line["error"]} == set(last.errors)
+
+    @pytest.mark.parametrize(
+        ("status", "kind"), [(401, "authentication"), (403, "permission"), (404, "not_found")]
+    )
+    async def test_what_every_line_would_meet_halts_the_job(
+        self, tmp_path: Path, status: int, kind: str
+    ) -> None:
+        async def answer(asked: Asked) -> web.StreamResponse:
+            return refusal(status)
+
+        async with running(answer, tmp_path) as (rt, upstream):
+            last = await to_its_end(rt, await opened(rt, tmp_path, prompts()))
+            assert (last.state, last.because_kind, last.ok, last.failed) == ("halted", kind, 0, 0)
+            assert last.because is not None
+            assert str(status) in last.because
+            assert len(upstream.asked) <= 8
+            # Nothing was stored as failed, so the same job asks all lines once this is mended.
+            upstream.answer = answer_well
+            again = await to_its_end(rt, await opened(rt, tmp_path))
+        assert (again.state, again.ok, again.resumed) == ("done", LINES, 0)
+
+    async def test_a_key_that_is_revoked_in_the_middle_halts_it_and_keeps_the_rest(
+        self, tmp_path: Path
+    ) -> None:
+        async def answer(asked: Asked) -> web.StreamResponse:
+            return refusal(401) if asked.number > 10 else good()
+
+        async with running(answer, tmp_path) as (rt, upstream):
+            last = await to_its_end(rt, await opened(rt, tmp_path, prompts()))
+            assert (last.state, last.ok, last.failed) == ("halted", 10, 0)
+            assert len(results(tmp_path / "out.jsonl")) == 10
+            upstream.answer = answer_well
+            again = await to_its_end(rt, await opened(rt, tmp_path))
+        assert (again.state, again.ok, again.resumed) == ("done", LINES, 10)
+        assert len(results(tmp_path / "out.jsonl")) == LINES
+
+    async def test_a_missing_model_of_one_line_fails_that_line_once_others_were_answered(
+        self, tmp_path: Path
+    ) -> None:
+        async def answer(asked: Asked) -> web.StreamResponse:
+            return refusal(404) if "number 20." in asked.prompt else good()
+
+        async with running(answer, tmp_path) as (rt, _):
+            last = await to_its_end(rt, await opened(rt, tmp_path, prompts(), concurrency=1))
+        assert (last.state, last.ok, last.errors) == ("done", LINES - 1, {"not_found": 1})
+
+
+class TestInputThatGoesAway:
+    async def test_before_it_is_read(self, tmp_path: Path) -> None:
+        """Begun again it would fail again: the job ends and says why, it does not hang or spin."""
+        async with running(answer_well, tmp_path) as (rt, upstream):
+            job = await opened(rt, tmp_path, prompts())
+            await anyio.to_thread.run_sync((tmp_path / "in.jsonl").unlink)
+            last = await to_its_end(rt, job)
+            assert last.state == "halted"
+            assert last.because is not None
+            assert "in.jsonl" in last.because
+            assert upstream.asked == []
+
+    async def test_shorter_than_it_was_looked_at_it_is_not_done(self, tmp_path: Path) -> None:
+        async with running(answer_well, tmp_path) as (rt, _):
+            job = await opened(rt, tmp_path, prompts())
+            await write(tmp_path / "in.jsonl", prompts(10))
+            last = await to_its_end(rt, job)
+        assert (last.ok, last.total) == (10, LINES)
+        assert last.state != "done"
+
+
+async def test_a_stopped_job_is_not_counted_as_done(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+
+    async def answer(asked: Asked) -> web.StreamResponse:
+        await gate.wait()
+        return good()
+
+    async with running(answer, tmp_path) as (rt, upstream):
+        job = await rt.start_job(await opened(rt, tmp_path, prompts()))
+        await upstream.wait_asked(4)
+        job.stop()
+        while (await job.progress()).state != "stopping":  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        gate.set()
+        last = await job.wait()
+        assert (last.state, last.ok, last.in_flight) == ("stopped", 4, 0)
+        assert len(upstream.asked) == 4
+        again = await to_its_end(rt, await opened(rt, tmp_path))
+    assert (again.state, again.ok, again.resumed) == ("done", LINES, 4)
