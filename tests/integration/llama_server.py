@@ -7,6 +7,7 @@ line once it listens, and serves until its standard input ends.
 # The three packages are no dependencies of the project, so their types are unknown wherever they are not installed.
 # mypy: ignore-errors
 # pyright: basic, reportMissingImports=false
+import importlib
 import sys
 from pathlib import Path
 
@@ -72,8 +73,8 @@ def make_model(path: Path) -> None:
 
 
 def serve(path: Path, key: str, port: int) -> None:
-    import xllamacpp
-
+    # By name: its stubs leave out the names that its extension module adds, and it may be missing altogether.
+    xllamacpp = importlib.import_module("xllamacpp")
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
     parameters.model_alias = {"tiny"}
