@@ -103,6 +103,12 @@ class Closed(Refused):
     """The runtime is being left, or was: no call is begun any more, and those in flight were given up."""
 
 
+class RuntimeFailed(Closed):
+    """greenroom's own actors failed more often than the root supervisor bears. Nothing is served until a runtime is
+    entered anew; what is on disk is safe, jobs go on from there, and what was in flight is charged as estimated.
+    """
+
+
 class Flow:
     """The way of a call. One for a runtime; between calls it keeps nothing but the ways to the providers.
 
@@ -139,17 +145,21 @@ class Flow:
         self._tell = tell
         self._lines: dict[str, Line] = {}
         self._living: set[asyncio.Task[object]] = set()
-        self._closed = False
+        self._closed: Closed | None = None
         self._last_ended = asyncio.Event()
 
-    async def aclose(self) -> None:
-        """Give up every call in flight (`Closed`, at its caller), and return once all are settled with the outbox.
+    async def aclose(self, why: Closed | None = None) -> None:
+        """Give up every call in flight, and return once all are settled with the outbox.
+
+        Args:
+            why: raised at the callers, and at everybody who calls from now on; None: the runtime was left.
 
         Cancelling leaves calls that are being given up to end by themselves.
         """
-        self._closed = True
-        for task in self._living:
-            task.cancel()
+        if self._closed is None:
+            self._closed = why or Closed("the runtime was left")
+            for task in self._living:
+                task.cancel()
         if self._living:
             self._last_ended.clear()
             await self._last_ended.wait()
@@ -179,14 +189,14 @@ class Flow:
         """
         task = asyncio.current_task()
         assert task is not None
-        if self._closed:
-            raise Closed("the runtime was left")
+        if self._closed is not None:
+            raise _again(self._closed)
         self._living.add(task)
         try:
             return await self._until_answered(await self._begin(request, account, priority, timeout_s))
         except asyncio.CancelledError:
-            if self._closed and not task.uncancel():
-                raise Closed("the runtime was left while the call was in flight") from None
+            if self._closed is not None and not task.uncancel():
+                raise _again(self._closed) from None
             raise
         finally:
             self._living.discard(task)
@@ -416,6 +426,11 @@ class _Attempt(Struct, gc=False):
         if self.sent_s is not None:
             self.cost_pusd = self.hold.bound_pusd
             self.estimated = self.cost_pusd > 0
+
+
+def _again(error: Closed) -> Closed:
+    """An exception of its own for each who is told, since each gets a traceback of its own."""
+    return type(error)(*error.args)
 
 
 def _unavailable(what: str, error: Exception) -> ProviderFailed:

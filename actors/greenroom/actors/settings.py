@@ -99,6 +99,17 @@ class StorageSettings(_Section, frozen=True):
     url: str | None = None
 
 
+class Supervision(_Section, frozen=True):
+    """How many restarts within `period_s` each supervisor of greenroom's own tree bears; one more, and it gives up.
+
+    Its parent begins it again, with all that ran under it. When the root gives up, the runtime has failed: every call
+    and every job is told so.
+    """
+
+    intensity: Annotated[int, Meta(ge=0)] = 10
+    period_s: Seconds = 5.0
+
+
 class Settings(_Section, frozen=True):
     """The whole of `greenroom.toml`."""
 
@@ -106,3 +117,4 @@ class Settings(_Section, frozen=True):
     providers: dict[str, ProviderSettings] = {}
     storage: StorageSettings = StorageSettings()
     retries: Retries = Retries()
+    supervision: Supervision = Supervision()
