@@ -86,12 +86,51 @@ async def test_ctrl_c_ends_with_a_summary(run: Run) -> None:
     assert b"1 x 401" in summary
 
 
+async def test_the_summary_of_a_rehearsal_tells_what_was_refused_and_what_broke(run: Run) -> None:
+    options = [
+        "--requests-per-min",
+        "4",
+        "--limit-kind",
+        "sliding",
+        "--faults",
+        "503@1",
+        "--fault-retry-after",
+        "0",
+    ]
+    process = await run("--port", "0", *options, "--tokens-counted", "end", "--retry-after-form", "seconds")
+    greeting = [await first_line(process)]
+    while greeting[-1] and not greeting[-1].startswith(b"Ctrl-C"):
+        greeting.append(await first_line(process))
+    url = greeting[0].split()[3].decode()
+    assert b"Faults: 503@1\n" in greeting
+    assert any(line.startswith(b"Limits: 4 requests a minute (sliding") for line in greeting)
+    body = {"model": "echo", "messages": [{"role": "user", "content": "12345678"}]}
+    async with aiohttp.ClientSession() as session:
+        statuses: list[int] = []
+        for _ in range(6):
+            async with session.post(f"{url}/v1/chat/completions", json=body) as response:
+                statuses.append(response.status)
+        assert statuses == [503, 200, 200, 200, 429, 429]
+    process.send_signal(signal.SIGINT)
+    summary, complaints = await process.communicate()
+    assert (process.returncode, complaints) == (0, b"")
+    assert b"3 x 200, 2 x 429, 1 x 503" in summary
+    assert b"Busiest minute: 6 requests, 30 tokens." in summary
+    assert b"2 x requests." in summary
+    assert b"Faults: 1 x 503." in summary
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--latency", "soon"], ["latency", "soon", "50ms"]),
         (["--host", "0.0.0.0"], ["api_key"]),  # noqa: S104  # the point of the test
         (["--port", "99999"], ["65535"]),
+        (["--faults", "429:2.0"], ["429:2.0", "0.05", "at most 1"]),
+        (["--faults", "truncatd"], ["truncatd", "Did you mean truncate?"]),
+        (["--limit-kind", "leaky"], ["leaky", "bucket"]),
+        (["--requests-per-min", "0"], ["requests_per_min"]),
+        (["--chunk-tokens", "all"], ["chunk_tokens", "1-8"]),
         (["--journal", "/nonexistent/journal.jsonl"], ["/nonexistent/journal.jsonl", "No such file"]),
         (["--wizard"], ["--wizard"]),
     ],
@@ -133,5 +172,15 @@ async def test_help_teaches_by_example(run: Run) -> None:
     process = await run("--help")
     output, _ = await process.communicate()
     text = output.decode()
-    for word in ("Examples", "lognormal(p50=0.4,p95=1.2)", "--also-serve", "/sim/stats", "Rehearse"):
+    for word in (
+        "Examples",
+        "lognormal(p50=0.4,p95=1.2)",
+        "--also-serve",
+        "/sim/stats",
+        "Rehearse",
+        "truncate=120",
+        "budget",
+        "greenroom costs",
+        "never a byte",
+    ):
         assert word in text

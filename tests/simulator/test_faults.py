@@ -1,6 +1,9 @@
 """Faults to order: what is read, whom they strike, and what a client sees of each over a real socket."""
 
 import asyncio
+import errno
+import math
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,6 +15,7 @@ from tests.simulator.conftest import Connect, Reply
 
 from greenroom.actors.kernel import FakeClock
 from greenroom.runtime.simulator import Simulator, SimulatorSettings
+from greenroom.runtime.simulator.traffic.advice import RetryAfterForm
 from greenroom.runtime.simulator.traffic.faults import (
     REMEMBERED_REQUESTS,
     STATUS_FAULTS,
@@ -36,14 +40,24 @@ def test_an_order_is_read_item_by_item() -> None:
         Fault("hang", 0.5, 2, 3),
     )
     assert parse_faults("stall@2") == (Fault("stall", 1.0, 2, 2),)
+    assert parse_faults("truncate=120:0.5@1,stall=0") == (
+        Fault("truncate", 0.5, 1, 1, 120),
+        Fault("stall", 0.01, at_byte=0),
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "word"),
     [
         ("earthquake", "earthquake"),
+        ("truncated:0.1", "Did you mean truncate?"),
+        ("459", "Did you mean"),
         ("200", "200"),
-        ("429:1.5", "above 1"),
+        ("429:2.0", "'2.0' in '429:2.0' is no share"),
+        ("429:nan", "no share"),
+        ("drop:", "no share"),
+        ("drop=7", "end_early, stall, truncate"),
+        ("truncate=:0.1", "truncate=:0.1"),
         ("429:x", "x"),
         ("429:0.1.1", "share"),
         ("429:-1", "429:-1"),
@@ -111,6 +125,37 @@ async def test_a_status_fault_is_an_error_body_and_the_next_attempt_succeeds(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("form", "headers", "told_s"),
+    [
+        ("ms", {"retry-after": "3", "retry-after-ms": "2250"}, 2.25),
+        ("seconds", {"retry-after": "3"}, 3.0),
+        ("date", {"retry-after": "Fri, 15 Jan 2027 08:00:03 GMT"}, 2.5),
+    ],
+)
+async def test_a_client_is_told_to_wait_in_the_form_that_is_ordered(
+    connect: Connect, form: RetryAfterForm, headers: dict[str, str], told_s: float
+) -> None:
+    clock = FakeClock(epoch_s=1_800_000_000.5)
+    settings = SimulatorSettings(faults="503@1,429@2", fault_retry_after_s=2.25, retry_after_form=form)
+    async with Simulator(settings, clock=clock) as simulator:
+        client = connect(simulator)
+        for status in (503, 429):
+            reply = await client.chat(PROMPT)
+            assert reply.status == status
+            given = {name: value for name, value in reply.headers.items() if name.startswith("retry-")}
+            assert given == headers
+        assert (await client.chat(PROMPT)).status == 200
+        assert [entry.retry_after_s for entry in simulator.journal] == [told_s, told_s, None]
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.inf, math.nan])
+def test_advice_that_no_header_can_give_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="fault_retry_after_s"):
+        SimulatorSettings(fault_retry_after_s=seconds)
+
+
+@pytest.mark.anyio
 async def test_an_idempotency_key_names_a_request_among_equal_ones(connect: Connect) -> None:
     async with Simulator(SimulatorSettings(faults="500@1")) as simulator:
         client = connect(simulator)
@@ -119,6 +164,15 @@ async def test_an_idempotency_key_names_a_request_among_equal_ones(connect: Conn
             for key in ("a", "b", "a", "b")
         ]
         assert statuses == [500, 500, 200, 200]
+        assert [entry.attempt for entry in simulator.journal] == [1, 1, 2, 2]
+
+
+@pytest.mark.anyio
+async def test_equal_requests_that_are_told_apart_meet_fates_of_their_own(connect: Connect) -> None:
+    async with Simulator(SimulatorSettings(faults="500:0.5")) as simulator:
+        client = connect(simulator)
+        replies = [await client.chat(PROMPT, headers={"Idempotency-Key": str(n)}) for n in range(40)]
+        assert {reply.status for reply in replies} == {200, 500}
 
 
 @pytest.mark.anyio
@@ -126,8 +180,9 @@ async def test_an_idempotency_key_names_a_request_among_equal_ones(connect: Conn
 async def test_drop_resets_the_connection_before_any_answer(connect: Connect, stream: bool) -> None:  # noqa: FBT001  # a parameter
     async with Simulator(SimulatorSettings(faults="drop@1")) as simulator:
         client = connect(simulator)
-        with pytest.raises(aiohttp.ClientConnectionError):
+        with pytest.raises(aiohttp.ClientOSError) as dropped:
             await client.chat(PROMPT, stream=stream)
+        assert dropped.value.errno == errno.ECONNRESET
         assert (await client.chat(PROMPT, stream=stream)).status == 200
         assert [(entry.status, entry.fault) for entry in simulator.journal] == [(0, "drop"), (200, None)]
 
@@ -143,6 +198,64 @@ async def test_truncate_breaks_the_answer_off(connect: Connect, stream: bool) ->
         assert (await client.chat(PROMPT, stream=stream)).status == 200
         assert simulator.statistics().by_status == {"200": 21}
         assert simulator.statistics().in_flight == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("byte", [0, 1, 57, 200])
+async def test_an_answer_is_cut_at_the_byte_that_is_named(
+    byte: int,
+    stream: bool,  # noqa: FBT001  # a parameter
+) -> None:
+    async with Simulator(SimulatorSettings(faults=f"truncate={byte}@1,end_early={byte}@2")) as simulator:
+        truncated, early, whole = [await read_raw(simulator, stream=stream) for _ in range(3)]
+    assert [len(answer.body) for answer in (truncated, early)] == [byte, byte]
+    assert whole.body.startswith(early.body)
+    assert [answer.is_whole for answer in (truncated, early, whole)] == [False, True, True]
+    assert [entry.fault for entry in simulator.journal] == ["truncate", "end_early", None]
+
+
+class RawAnswer(msgspec.Struct):
+    """An answer as it came through the socket, read without an HTTP client."""
+
+    body: bytes
+    is_whole: bool
+
+
+async def read_raw(simulator: Simulator, *, stream: bool) -> RawAnswer:
+    body = msgspec.json.encode(
+        {"model": "smart", "stream": stream, "messages": [{"role": "user", "content": PROMPT}]}
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(simulator.url.rpartition(":")[2]))
+    writer.write(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: sim\r\nConnection: close\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
+    head, _, rest = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    if length := re.search(rb"(?i)content-length: (\d+)", head):
+        return RawAnswer(rest, len(rest) == int(length[1]))
+    assert b"transfer-encoding: chunked" in head.lower()
+    received = b""
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        received += rest[: int(size, 16)]
+        if size == b"0":
+            return RawAnswer(received, is_whole=True)
+        rest = rest[int(size, 16) + 2 :]
+    return RawAnswer(received, is_whole=False)
+
+
+@pytest.mark.anyio
+async def test_no_done_leaves_a_streams_last_event_off_and_whole_answers_alone(connect: Connect) -> None:
+    async with Simulator(SimulatorSettings(faults="no_done@1")) as simulator:
+        client = connect(simulator)
+        part = await client.chat(PROMPT, stream=True)
+        whole = await client.chat(PROMPT, stream=True)
+        assert part.body + b"data: [DONE]\n\n" == whole.body
+        assert (await client.chat("another question")).status == 200
+        assert [entry.fault for entry in simulator.journal] == ["no_done", None, None]
 
 
 @pytest.mark.anyio

@@ -28,6 +28,7 @@ Until = Callable[[Callable[[], object]], Awaitable[None]]
         ("lognormal(p50=0.4,p95=1.2)", 0.4, 0.4),
         ("lognormal(p95=1.2, p50=400ms)", 0.4, 0.4),
         ("per_token(20ms)", 0.0, 0.2),
+        ("tokens_per_s(50)", 0.0, 0.2),
         ("50ms + uniform(0.1,0.3) + per_token(1ms)", 0.25, 0.26),
         ("40m + 40m", 3_600.0, 3_600.0),
     ],
@@ -45,7 +46,7 @@ def test_a_distribution_is_read_and_its_middle_is_as_written(
     [
         *("", "+", "soon", "-1", "9h", "1e9", "2h", "61m", "uniform(1)", "uniform(2,1)", "uniform(1,2,3)"),
         *("lognormal(0,1)", "lognormal(p50=2,p95=1)", "lognormal(p50=1,p99=2)", "gauss(1,2)"),
-        *("per_token(fast)", "50ms 20ms"),
+        *("per_token(fast)", "tokens_per_s(0)", "tokens_per_s(50ms)", "50ms 20ms"),
     ],
 )
 def test_what_is_no_distribution_is_refused_and_quoted(text: str) -> None:

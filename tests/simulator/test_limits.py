@@ -98,9 +98,9 @@ def test_requests_and_tokens_are_taken_both_or_neither() -> None:
     assert refused is not None
     assert (refused.what, refused.left, refused.wanted) == ("tokens", 10, 20)
     assert refused.retry_after_s == pytest.approx(6)
-    assert limits.headers(0)["x-ratelimit-remaining-requests"] == "9"
+    assert [state.left for state in limits.states(0)] == [9, 10]
     assert limits.admit(0, 10) is None
-    assert limits.headers(0)["x-ratelimit-remaining-requests"] == "8"
+    assert [state.left for state in limits.states(0)] == [8, 0]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +176,42 @@ async def test_tokens_count_at_the_end_by_what_was_used(connect: Connect, stream
         assert (await client.chat("x" * 400, model="echo", stream=stream)).status == 200
         refused = await client.chat("12345678", model="echo", stream=stream)
         assert (refused.status, refused.error["type"]) == (429, "tokens")
+
+
+@pytest.mark.anyio
+async def test_a_short_window_keeps_less_and_still_states_the_minute(connect: Connect) -> None:
+    clock = FakeClock()
+    settings = SimulatorSettings(requests_per_min=120, limit_kind="fixed", limit_window_s=1)
+    async with Simulator(settings, clock=clock) as simulator:
+        client = connect(simulator)
+        replies = [await client.chat("hello") for _ in range(3)]
+        assert [reply.status for reply in replies] == [200, 200, 429]
+        assert {reply.headers["x-ratelimit-limit-requests"] for reply in replies} == {"120"}
+        assert [reply.headers["x-ratelimit-remaining-requests"] for reply in replies] == ["1", "0", "0"]
+        assert "2 requests in 1 s are allowed" in replies[2].error["message"]
+
+
+@pytest.mark.anyio
+async def test_what_was_limited_and_the_busiest_minute_are_told(connect: Connect) -> None:
+    clock = FakeClock()
+    settings = SimulatorSettings(requests_per_min=4, tokens_per_min=100, limit_kind="fixed")
+    async with Simulator(settings, clock=clock) as simulator:
+        client = connect(simulator)
+        for _ in range(3):
+            await client.chat("12345678", model="echo")
+        await client.chat("hello", max_tokens=90)
+        await clock.advance(60)
+        for _ in range(6):
+            await client.chat("1234", model="echo")
+        told = simulator.statistics()
+        assert told.limited == {"requests": 2, "tokens": 1}
+        assert (told.busiest_minute_requests, told.busiest_minute_tokens) == (6, 32)
+        assert [entry.limited_by for entry in simulator.journal if entry.status == 429] == [
+            "tokens",
+            "requests",
+            "requests",
+        ]
+        assert [entry.retry_after_s for entry in simulator.journal if entry.status == 429] == [20, 20, 20]
 
 
 @pytest.mark.anyio

@@ -124,6 +124,48 @@ async def test_a_paced_stream_delivers_token_by_token(connect: Connect, until: U
         assert [entry.duration_s for entry in simulator.journal] == [2.0]
 
 
+@pytest.mark.parametrize(("sizes", "lengths"), [("1", {4}), ("3", {12}), ("1-4", {4, 8, 12, 16})])
+async def test_chunks_are_as_large_as_ordered_and_the_same_each_time(
+    connect: Connect, sizes: str, lengths: set[int]
+) -> None:
+    prompt = "abcd" * 60
+    async with Simulator(SimulatorSettings(chunk_tokens=sizes)) as simulator:
+        client = connect(simulator)
+        first, again = [await client.chat(prompt, model="echo", stream=True) for _ in range(2)]
+        assert first.body == again.body
+        texts = [chunk["choices"][0]["delta"].get("content", "") for chunk in chunks_of(first)]
+        assert "".join(texts) == prompt
+        assert {len(text) for text in texts[1:-2]} == lengths
+
+
+async def test_a_burst_sends_several_chunks_and_then_takes_their_time(connect: Connect, until: Until) -> None:
+    clock = FakeClock()
+    settings = SimulatorSettings(latency="tokens_per_s(4)", chunk_tokens="2", burst_chunks=3)
+    async with Simulator(settings, clock=clock) as simulator:
+        body = {
+            "model": "echo",
+            "stream": True,
+            "messages": [{"role": "user", "content": "".join(map(chr, range(65, 97)))}],
+        }
+        response = await connect(simulator).session.post(
+            f"{simulator.openai_base_url}/chat/completions", json=body
+        )
+        received = b""
+        while b"QRSTUVWX" not in received:
+            received += await response.content.readany()
+        assert b"YZ" not in received
+        await until(lambda: clock.pending)
+        assert clock.next_due() == pytest.approx(6 * 0.25)
+        await clock.advance(1.5)
+        assert (await response.content.read()).endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("sizes", ["", "0", "8-1", "1-", "many", "99999"])
+def test_chunk_sizes_that_are_none_are_refused(sizes: str) -> None:
+    with pytest.raises(ValueError, match="chunk_tokens"):
+        SimulatorSettings(chunk_tokens=sizes)
+
+
 async def test_a_client_that_leaves_a_stream_is_noticed(connect: Connect, until: Until) -> None:
     clock = FakeClock()
     async with Simulator(SimulatorSettings(latency="per_token(1s)"), clock=clock) as simulator:

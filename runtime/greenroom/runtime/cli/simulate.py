@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import msgspec
 import typer
 
 from greenroom.runtime.simulator import Simulator, SimulatorSettings, Statistics
+from greenroom.runtime.simulator.traffic.faults import WIRE_FAULTS
 
 DEFAULT_PORT = 8_399
 
@@ -28,6 +30,14 @@ class CountedName(StrEnum):
 
     arrival = "arrival"
     end = "end"
+
+
+class AdviceName(StrEnum):
+    """`--retry-after-form`."""
+
+    ms = "ms"
+    seconds = "seconds"
+    date = "date"
 
 
 class _Ready(msgspec.Struct):
@@ -54,9 +64,13 @@ def simulate(
         str,
         typer.Option(
             help="How long an answer takes: 50ms, uniform(0.1,0.4), lognormal(p50=0.4,p95=1.2), per_token(20ms), "
-            "or several joined by +."
+            "tokens_per_s(50), or several joined by +; of a stream the first chunk, paced by the tokens after it."
         ),
     ] = "0",
+    chunk_tokens: Annotated[
+        str, typer.Option(help="Tokens in one chunk of a stream: 1, or 1-8 for sizes between.")
+    ] = "1",
+    burst_chunks: Annotated[int, typer.Option(help="How many chunks of a paced stream come together.")] = 1,
     requests_per_min: Annotated[
         int | None,
         typer.Option(help="Answer 429 beyond so many requests a minute, with OpenAI's x-ratelimit headers."),
@@ -85,13 +99,19 @@ def simulate(
     faults: Annotated[
         str,
         typer.Option(
-            help="What goes wrong: an HTTP status or drop, hang, truncate, end_early, stall, drip, keepalive, garbage, "
-            "endless; with a share (429:0.05, else 1 in 100) or for given attempts (503@1). Joined by commas."
+            help="What goes wrong: an error's HTTP status or one of those below, with a share (429:0.05, else 1 in 100) "
+            "or for given attempts (503@1, drop:0.5@1-2), some at a given byte (truncate=120). Joined by commas."
         ),
     ] = "",
     fault_retry_after: Annotated[
-        float, typer.Option(help="Seconds that the faults 429 and 503 send as Retry-After.")
+        float, typer.Option(help="Seconds that the faults 429 and 503 tell a client to wait.")
     ] = 1.0,
+    retry_after_form: Annotated[
+        AdviceName,
+        typer.Option(
+            help="How Retry-After is sent: with milliseconds as OpenAI does, in seconds, or as a date."
+        ),
+    ] = AdviceName.ms,
     also_serve: Annotated[
         list[str] | None,
         typer.Option("--also-serve", help="A further model id, such as the one your job uses. Repeatable."),
@@ -134,7 +154,21 @@ def simulate(
       greenroom simulate --also-serve gpt-5-mini --journal requests.jsonl
           stands in for that model and notes every request
       greenroom simulate --port 0 --json
-          for programs: prints {"url": ...} once it listens
+          for programs: prints {{"url": ...}} once it listens
+
+    \b
+    Will a job fit the limits and the budget? In one terminal:
+      greenroom simulate --also-serve gpt-5-mini --requests-per-min 500
+          --tokens-per-min 200000 --latency "lognormal(p50=0.4,p95=1.2)"
+    and in another, with OPENAI_BASE_URL set as it says:
+      greenroom run tickets.jsonl --model openai/gpt-5-mini
+    greenroom costs then tells what it would have cost (answers here are
+    shorter or longer than real ones), and Ctrl-C in the first terminal how
+    often a limit was hit and how much the busiest minute took.
+
+    \b
+    Faults beside 400 to 529, by what happens to an answer:
+      {faults}
 
     What it has done: GET /sim/stats and /sim/journal. Ctrl-C stops it.
     """  # noqa: D301 - Typer keeps the lines after a real backspace as they are
@@ -144,8 +178,11 @@ def simulate(
             port=port,
             seed=seed,
             latency=latency,
+            chunk_tokens=chunk_tokens,
+            burst_chunks=burst_chunks,
             faults=faults,
             fault_retry_after_s=fault_retry_after,
+            retry_after_form=retry_after_form.value,
             requests_per_min=requests_per_min,
             tokens_per_min=tokens_per_min,
             limit_kind=limit_kind.value,
@@ -158,6 +195,11 @@ def simulate(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     asyncio.run(_serve(Simulator(settings), as_json=as_json))
+
+
+_width = max(map(len, WIRE_FAULTS))
+_faults = "\n      ".join(f"{name:{_width}}  {meaning}" for name, meaning in WIRE_FAULTS.items())
+simulate.__doc__ = (simulate.__doc__ or "").format(faults=_faults)
 
 
 async def _serve(simulator: Simulator, *, as_json: bool) -> None:
@@ -182,7 +224,7 @@ async def _serve(simulator: Simulator, *, as_json: bool) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
     if not as_json:
-        typer.echo(_summary(simulator.statistics()))
+        typer.echo(_summary(simulator.statistics(), settings))
 
 
 def _greeting(simulator: Simulator, models: list[str]) -> str:
@@ -213,14 +255,25 @@ def _limits(settings: SimulatorSettings) -> str:
     return f"{', '.join(parts)} ({settings.limit_kind}, {settings.limit_window_s:g} s, tokens counted at {settings.tokens_counted})"
 
 
-def _summary(done: Statistics) -> str:
-    by_status = ", ".join(f"{count} x {_status_name(status)}" for status, count in done.by_status.items())
-    faults = ", ".join(f"{count} x {name}" for name, count in done.faults.items())
-    return (
-        f"\n{done.journal_entries} requests in {done.uptime_s:.0f} s ({by_status or 'none'}), "
+def _summary(done: Statistics, settings: SimulatorSettings) -> str:
+    by_status = _counts({_status_name(status): count for status, count in done.by_status.items()})
+    seen = (
+        f"{done.journal_entries} requests in {done.uptime_s:.0f} s ({by_status or 'none'}), "
         f"at most {done.peak_in_flight} at once; {done.prompt_tokens} tokens in, {done.completion_tokens} out."
-        + (f"\nFaults: {faults}." if faults else "")
     )
+    busiest = f"Busiest minute: {done.busiest_minute_requests} requests, {done.busiest_minute_tokens} tokens."
+    lines = ["", seen, busiest]
+    if settings.requests_per_min is not None or settings.tokens_per_min is not None:
+        lines.append(f"Refused by the limits ({_limits(settings)}): {_counts(done.limited) or 'none'}.")
+    if done.faults:
+        lines.append(f"Faults: {_counts(done.faults)}.")
+    if done.abandoned:
+        lines.append(f"Left by their client in the middle of an answer: {done.abandoned}.")
+    return "\n".join(lines)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} x {name}" for name, count in counts.items())
 
 
 def _status_name(status: str) -> str:

@@ -25,10 +25,12 @@ _Item: TypeAlias = tuple[bytes, asyncio.Future[None]]
 class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One request.
 
-    `sequence` numbers the entries in the order in which they were recorded. `status` is the HTTP status that was sent, or 0 where the connection ended before any. Times are in
-    seconds: `arrived_s` since the Unix epoch, `duration_s` from arrival to the answer's first byte. `in_flight` counts
+    `sequence` numbers the entries in the order in which they were recorded. `status` is the HTTP status that was sent,
+    or 0 where the connection ended before any. Times are in seconds: `arrived_s` since the Unix epoch, `duration_s` from arrival to the answer's first byte. `in_flight` counts
     the requests that were open on arrival, this one included. `prompt_sha256` is the SHA-256 of the messages as compact
-    JSON in UTF-8 with sorted keys.
+    JSON in UTF-8 with sorted keys. `attempt` counts equal requests, or those with the same Idempotency-Key, from 1;
+    `fault` is the one that struck it, `limited_by` the limit that refused it; `retry_after_s` is how long the client was
+    told to wait, in seconds from the answer.
     """
 
     sequence: int
@@ -51,6 +53,8 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str | None = None
     attempt: int = 1
     fault: str | None = None
+    limited_by: str | None = None
+    retry_after_s: float | None = None
 
 
 class Journal:

@@ -11,6 +11,7 @@ import secrets
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import structlog
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
@@ -18,19 +19,15 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from greenroom.actors.kernel import Clock
-from greenroom.runtime.simulator.delivery import hang_up
+from greenroom.runtime.simulator.delivery import hang_up, json_response
 from greenroom.runtime.simulator.engine import Model
 from greenroom.runtime.simulator.exchange import NOTHING_SENT, Counters, Exchange, Statistics
 from greenroom.runtime.simulator.journal import Journal, JournalEntry
-from greenroom.runtime.simulator.routes import (
-    MODEL_PREFIX,
-    Handler,
-    OpenAIRoutes,
-    json_response,
-    to_json,
-)
+from greenroom.runtime.simulator.routes import Handler, Routes
+from greenroom.runtime.simulator.serving import Service
 from greenroom.runtime.simulator.settings import SimulatorSettings
-from greenroom.runtime.simulator.wires.openai import WireError
+from greenroom.runtime.simulator.traffic.advice import retry_after
+from greenroom.runtime.simulator.wires import WireError
 
 _MAX_PAGE = 1_000
 _log = structlog.get_logger("greenroom.simulator")
@@ -53,11 +50,9 @@ class Simulator:
         self._clock = clock or Clock()
         self._journal = Journal(capacity=self.settings.journal_capacity, path=self.settings.journal_path)
         self._counters = Counters()
-        self._openai = OpenAIRoutes(self.settings, self._clock, self._record)
-        self._routes = self._openai.table() | {
-            "/sim/journal": {"GET": self._show_journal},
-            "/sim/stats": {"GET": self._show_statistics},
-        }
+        self._service = Service(self.settings, self._clock, self._record)
+        pages = {"/sim/journal": self._show_journal, "/sim/stats": self._show_statistics}
+        self._routes = Routes(self._service, pages)
         key = self.settings.api_key
         self._authorization = None if key is None else f"Bearer {key}".encode()
         self._request_ids = map(f"req_{secrets.token_hex(8)}%016x".__mod__, itertools.count(1))
@@ -105,7 +100,7 @@ class Simulator:
     @property
     def models(self) -> tuple[Model, ...]:
         """The models that are served."""
-        return tuple(self._openai.models.values())
+        return tuple(self._service.models.values())
 
     def statistics(self) -> Statistics:
         """Counts since the start."""
@@ -117,9 +112,12 @@ class Simulator:
             peak_in_flight=counters.peak_in_flight,
             by_status={str(status): count for status, count in sorted(counters.by_status.items())},
             faults=dict(sorted(counters.faults.items())),
+            limited=dict(sorted(counters.limited.items())),
             abandoned=counters.abandoned,
             prompt_tokens=counters.prompt_tokens,
             completion_tokens=counters.completion_tokens,
+            busiest_minute_requests=counters.busiest_minute_requests,
+            busiest_minute_tokens=counters.busiest_minute_tokens,
             journal_entries=self._journal.recorded,
             journal_dropped=self._journal.dropped,
         )
@@ -217,24 +215,9 @@ class Simulator:
 
     def _handler(self, exchange: Exchange) -> Handler:
         """Who serves this request; a `WireError` for wrong keys, unknown paths and wrong methods."""
-        request = exchange.request
-        methods = self._routes.get(request.raw_path) or self._routes.get(request.path)
         if self._authorization is not None:
-            self._check_key(request.headers.get("Authorization", ""))
-        if methods is None and request.path.startswith(MODEL_PREFIX):
-            methods = self._routes[MODEL_PREFIX]
-        if methods is None:
-            raise WireError(404, f"Invalid URL ({request.method} {request.path})")
-        handler = methods.get(request.method)
-        if handler is None:
-            allowed = ", ".join(methods)
-            raise WireError(
-                405,
-                f"Not allowed to {request.method} on {request.path}; allowed: {allowed}",
-                code="method_not_supported",
-                headers={"Allow": allowed},
-            )
-        return handler
+            self._check_key(exchange.request.headers.get("Authorization", ""))
+        return self._routes.find(exchange)
 
     def _check_key(self, given: str) -> None:
         if not given:
@@ -243,6 +226,12 @@ class Simulator:
             raise WireError(401, "Incorrect API key provided.", code="invalid_api_key")
 
     async def _refuse(self, exchange: Exchange, error: WireError) -> web.StreamResponse:
+        headers = error.headers
+        if error.retry_after_s is not None:
+            advice, exchange.retry_after_s = retry_after(
+                error.retry_after_s, self.settings.retry_after_form, self._clock.time()
+            )
+            headers = {**headers, **advice}
         if not exchange.recorded:
             exchange.error_code = error.code or error.kind
             exchange.finish_reason = None
@@ -250,8 +239,8 @@ class Simulator:
             try:
                 await self._record(exchange, error.status)
             except WireError as journal_failed:
-                error = journal_failed
-        return json_response(exchange, error.status, error.body(), error.headers)
+                error, headers = journal_failed, journal_failed.headers
+        return json_response(exchange, error.status, exchange.wire.error(error, exchange.request_id), headers)
 
     async def _record(self, exchange: Exchange, status: int) -> None:
         """Writes the journal's entry, before anything is sent; a `WireError` where the file does not take it."""
@@ -268,7 +257,7 @@ class Simulator:
                 raise WireError(
                     500, f"The simulator's journal cannot be written: {error}.", kind="server_error"
                 ) from None
-        self._counters.recorded(entry)
+        self._counters.recorded(entry, self._clock.monotonic() - self._started_s)
 
     def _left(self, exchange: Exchange, why: str) -> None:
         """Notes that the connection ended: in the journal where nothing was sent, else by a count."""
@@ -279,7 +268,7 @@ class Simulator:
         exchange.error_code = why
         entry = self._entry(exchange, NOTHING_SENT)
         self._journal.record_nowait(entry)
-        self._counters.recorded(entry)
+        self._counters.recorded(entry, self._clock.monotonic() - self._started_s)
 
     def _entry(self, exchange: Exchange, status: int, *, sequence: int = 0) -> JournalEntry:
         return exchange.entry(sequence or self._journal.recorded + 1, status, self._clock.monotonic())
@@ -287,7 +276,7 @@ class Simulator:
     async def _show_statistics(self, exchange: Exchange) -> web.StreamResponse:
         """GET /sim/stats. Not in the journal itself, as no page about the simulator is."""
         exchange.recorded = True
-        return json_response(exchange, 200, to_json(self.statistics()))
+        return json_response(exchange, 200, msgspec.json.encode(self.statistics()))
 
     async def _show_journal(self, exchange: Exchange) -> web.StreamResponse:
         """GET /sim/journal?after=SEQUENCE&limit=COUNT: entries with a higher sequence number, oldest first."""
@@ -304,4 +293,4 @@ class Simulator:
             "recorded": self._journal.recorded,
             "dropped": self._journal.dropped,
         }
-        return json_response(exchange, 200, to_json(page))
+        return json_response(exchange, 200, msgspec.json.encode(page))

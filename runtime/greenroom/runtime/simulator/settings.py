@@ -6,9 +6,11 @@ from typing import get_args
 
 import msgspec
 
+from greenroom.runtime.simulator.traffic.advice import MAX_ADVICE_S, RetryAfterForm
 from greenroom.runtime.simulator.traffic.faults import Fault, parse_faults
 from greenroom.runtime.simulator.traffic.latency import Latency, parse_latency
 from greenroom.runtime.simulator.traffic.limits import LimitKind, TokensCounted
+from greenroom.runtime.simulator.traffic.pace import Pace, parse_sizes
 
 # Requests with images as base64 are large; OpenAI takes 50 MB of them.
 MAX_BODY_BYTES = 50 * 1024 * 1024
@@ -23,8 +25,11 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         seed: Decides answers, latencies and faults, together with each request.
         api_key: What clients must send as `Authorization: Bearer`; None lets everybody in. Never printed.
         latency: How long answers take, in the words of `traffic.latency`, such as "lognormal(p50=0.4,p95=1.2)".
+        chunk_tokens: How many tokens a stream's chunk holds: "1", or "1-8" for sizes drawn for each request.
+        burst_chunks: How many of a paced stream's chunks are sent together.
         faults: What goes wrong and how often, in the words of `traffic.faults`, such as "429:0.05,drop".
-        fault_retry_after_s: What the faults 429 and 503 send as Retry-After, in seconds; may be absurd.
+        fault_retry_after_s: What the faults 429 and 503 tell a client to wait, in seconds; may be absurd.
+        retry_after_form: How clients are told to wait: "ms" as OpenAI does, "seconds", or as a "date".
         requests_per_min: Requests admitted a minute, over all models and clients; None for no limit.
         tokens_per_min: Tokens a minute, likewise.
         limit_kind: How the allowance comes back: "bucket", "fixed" or "sliding" (see `traffic.limits`).
@@ -46,8 +51,11 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     seed: int = 0
     api_key: str | None = None
     latency: str = "0"
+    chunk_tokens: str = "1"
+    burst_chunks: int = 1
     faults: str = ""
     fault_retry_after_s: float = 1.0
+    retry_after_form: RetryAfterForm = "ms"
     requests_per_min: int | None = None
     tokens_per_min: int | None = None
     limit_kind: LimitKind = "bucket"
@@ -76,17 +84,23 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             raise ValueError(f"shutdown_grace_s {self.shutdown_grace_s} is not between 0 and 3600 seconds")
         if any(not name.strip() for name in self.also_serve):
             raise ValueError("also_serve has an empty model id")
+        if not 0 <= self.fault_retry_after_s <= MAX_ADVICE_S:
+            raise ValueError(
+                f"fault_retry_after_s {self.fault_retry_after_s} is not between 0 and {MAX_ADVICE_S:.0f} seconds"
+            )
+        if not 1 <= self.burst_chunks <= 10_000:
+            raise ValueError(f"burst_chunks {self.burst_chunks} is not between 1 and 10000")
+        _check_choice("retry_after_form", self.retry_after_form, get_args(RetryAfterForm))
         self._check_limits()
         self.parsed_latency()
         self.parsed_faults()
+        self.pace()
 
     def _check_limits(self) -> None:
         if not 0.001 <= self.limit_window_s <= 86_400:
             raise ValueError(f"limit_window_s {self.limit_window_s} is not between 0.001 and 86400 seconds")
-        if self.limit_kind not in get_args(LimitKind):
-            raise ValueError(f"limit_kind {self.limit_kind!r} is none: bucket, fixed or sliding")
-        if self.tokens_counted not in get_args(TokensCounted):
-            raise ValueError(f"tokens_counted {self.tokens_counted!r} is neither arrival nor end")
+        _check_choice("limit_kind", self.limit_kind, get_args(LimitKind))
+        _check_choice("tokens_counted", self.tokens_counted, get_args(TokensCounted))
         for name in ("requests_per_min", "tokens_per_min"):
             per_min: int | None = getattr(self, name)
             if per_min is not None and per_min * self.limit_window_s < 60:
@@ -102,6 +116,11 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         """`latency` as a distribution."""
         return parse_latency(self.latency)
 
+    def pace(self) -> Pace:
+        """How streams come."""
+        least, most = parse_sizes(self.chunk_tokens)
+        return Pace(self.parsed_latency().per_token_s, least, most, self.burst_chunks)
+
     def __repr__(self) -> str:
         key = "None" if self.api_key is None else "'…'"
         shown = [f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "api_key"]
@@ -109,6 +128,11 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     def __rich_repr__(self) -> list[tuple[str, object]]:
         return [(name, "…" if name == "api_key" else getattr(self, name)) for name in self.__struct_fields__]
+
+
+def _check_choice(name: str, given: str, choices: tuple[str, ...]) -> None:
+    if given not in choices:
+        raise ValueError(f"{name} {given!r} is none of {', '.join(choices)}")
 
 
 def _is_loopback(host: str) -> bool:

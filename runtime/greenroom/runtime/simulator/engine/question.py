@@ -1,5 +1,6 @@
 """What the simulator is asked and what it answers, free of any wire format."""
 
+from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -114,6 +115,16 @@ def cut(text: str, max_tokens: int | None) -> tuple[str, bool]:
     if max_tokens is None or count_tokens(text) <= max_tokens:
         return text, False
     return text.encode()[: max_tokens * BYTES_PER_TOKEN].decode(errors="ignore"), True
+
+
+def chunks(text: str, sizes: Iterator[int]) -> Iterator[tuple[str, int]]:
+    """`text` in chunks of so many tokens each as `sizes` says, with the tokens that each one really has."""
+    tokens = pieces(text)
+    at = 0
+    while at < len(tokens):
+        chunk = tokens[at : at + next(sizes)]
+        yield "".join(chunk), len(chunk)
+        at += len(chunk)
 
 
 def pieces(text: str) -> list[str]:

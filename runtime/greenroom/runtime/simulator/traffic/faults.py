@@ -1,16 +1,19 @@
 """What goes wrong, to order: which request and attempt meets which fault, fixed by the seed.
 
-Grammar, items joined by commas: a fault, perhaps `:` and its share of the requests, perhaps `@` and the attempts that it
-strikes. Without a share it strikes one in a hundred, or, where attempts are named, all of them:
+Grammar, items joined by commas: a fault, perhaps `=` and the byte at which it breaks the answer, perhaps `:` and its share
+of the requests, perhaps `@` and the attempts that it strikes. Without a share it strikes one in a hundred, or, where
+attempts are named, all of them:
 
     429:0.05,500:0.02,drop        5 % get 429, 2 % get 500, 1 % lose the connection
     503@1                         every request's first attempt fails, the second one gets through
     stall:0.5@2-3                 half of all second and third attempts stall
+    truncate=120@1                every first answer is cut after 120 bytes of its body
 
-Whether an attempt is struck depends on the seed, the request and the number of the attempt: a job that is run again
-meets the same faults, and a retry draws anew.
+Whether an attempt is struck depends on the seed, the request and how often it has come: a job that is run again meets
+the same faults, and a retry draws anew.
 """
 
+import difflib
 import re
 from collections import OrderedDict
 from typing import Literal, TypeAlias, get_args
@@ -20,34 +23,41 @@ import msgspec
 from greenroom.runtime.simulator.engine import uniform
 
 WireFault: TypeAlias = Literal[
-    "drop", "hang", "truncate", "end_early", "stall", "drip", "keepalive", "garbage", "endless"
+    "drop", "hang", "truncate", "end_early", "no_done", "stall", "drip", "keepalive", "garbage", "endless"
 ]
 WIRE_FAULTS: dict[WireFault, str] = {
     "drop": "the connection is reset before any answer",
     "hang": "accepted, and never a byte of an answer",
     "truncate": "the connection closes in the middle of the answer",
     "end_early": "the answer ends in the middle as if it were whole",
+    "no_done": "a stream ends without its last event",
     "stall": "the answer stops in the middle and the connection stays open",
     "drip": "the answer comes one byte at a time",
     "keepalive": "a stream sends comments for ever and no content",
     "garbage": "200, and a body that is no answer",
     "endless": "200, and a body without end",
 }
+# Those that break an answer at a byte, which an order may name.
+_AT_A_BYTE = frozenset({"truncate", "end_early", "stall"})
 STATUS_FAULTS = (400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504, 529)
 DEFAULT_SHARE = 0.01
 # So many requests are remembered for counting their attempts; an older one starts again at 1.
 REMEMBERED_REQUESTS = 20_000
-_ITEM = re.compile(r"([a-z0-9_]+)(?::([0-9.]+))?(?:@([0-9]+)(?:-([0-9]+))?)?$")
+_ITEM = re.compile(r"([a-z0-9_]+)(?:=([0-9]+))?(?::([^@]*))?(?:@([0-9]+)(?:-([0-9]+))?)?$")
 assert set(WIRE_FAULTS) == set(get_args(WireFault))
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One item: an HTTP status or something that happens to the bytes, its share, and the attempts it strikes."""
+    """One item: an HTTP status or something that happens to the bytes, its share, and the attempts it strikes.
+
+    `at_byte` is how much of the body is sent before it breaks; None: drawn for each request.
+    """
 
     kind: int | WireFault
     share: float
     first_attempt: int = 1
     last_attempt: int | None = None
+    at_byte: int | None = None
 
     @property
     def name(self) -> str:
@@ -68,18 +78,25 @@ class Faults:
         self._attempts: OrderedDict[bytes, int] = OrderedDict()
 
     def next_attempt(self, identity: bytes) -> int:
-        """Counts an attempt of the request that `identity` names; 1 for the first one."""
+        """Counts an attempt of what `identity` names, 1 for the first one; the oldest of too many are forgotten."""
         attempt = self._attempts.pop(identity, 0) + 1
         self._attempts[identity] = attempt
         if len(self._attempts) > REMEMBERED_REQUESTS:
             self._attempts.popitem(last=False)
         return attempt
 
-    def draw(self, key: bytes, attempt: int) -> Fault | None:
-        """The fault that strikes this attempt, if any."""
+    def draw(self, key: bytes, attempt: int, occurrence: int | None = None) -> Fault | None:
+        """The fault that strikes this attempt, if any.
+
+        Args:
+            key: The request's digest.
+            attempt: Which attempts of it came before, plus one.
+            occurrence: The same for all requests with this digest, where clients tell equal ones apart: each of them
+                meets a fate of its own. None: the attempt.
+        """
         if not self._order:
             return None
-        drawn = uniform(self._seed, "fault", key, attempt)
+        drawn = uniform(self._seed, "fault", key, occurrence or attempt)
         for fault in self._order:
             if fault.strikes(attempt):
                 if drawn < fault.share:
@@ -108,18 +125,31 @@ def _item(part: str, text: str) -> Fault:
         raise ValueError(
             f"faults {text!r}: cannot read {part!r}; write 429:0.05, drop, or 503@1 for first attempts"
         )
-    name, share_text, first, last = found.groups()
-    try:
-        share = (DEFAULT_SHARE if first is None else 1.0) if share_text is None else float(share_text)
-    except ValueError:
-        raise ValueError(f"faults {text!r}: {share_text!r} is no share; write a number from 0 to 1") from None
-    if share > 1:
-        raise ValueError(f"faults {text!r}: {part!r} has a share above 1")
+    name, byte, share_text, first, last = found.groups()
+    kind = _kind(name, text)
+    if byte is not None and kind not in _AT_A_BYTE:
+        at_a_byte = ", ".join(sorted(_AT_A_BYTE))
+        raise ValueError(f"faults {text!r}: {name} has no byte to break at; those have: {at_a_byte}")
+    share = (
+        (DEFAULT_SHARE if first is None else 1.0) if share_text is None else _share(share_text, part, text)
+    )
     first_attempt = int(first or 1)
     last_attempt = int(last) if last else first_attempt if first else None
     if first_attempt < 1 or (last_attempt is not None and last_attempt < first_attempt):
         raise ValueError(f"faults {text!r}: {part!r} names no attempt; they count from 1, as in 500@1-2")
-    return Fault(_kind(name, text), share, first_attempt, last_attempt)
+    return Fault(kind, share, first_attempt, last_attempt, None if byte is None else int(byte))
+
+
+def _share(share_text: str, part: str, text: str) -> float:
+    try:
+        share = float(share_text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError(
+            f"faults {text!r}: {share_text!r} in {part!r} is no share; write 0.05 for 5 in 100, at most 1 for all"
+        )
+    return share
 
 
 def _kind(name: str, text: str) -> int | WireFault:
@@ -127,5 +157,7 @@ def _kind(name: str, text: str) -> int | WireFault:
         return int(name)
     if name in WIRE_FAULTS:
         return name
-    known = ", ".join([*map(str, STATUS_FAULTS), *WIRE_FAULTS])
-    raise ValueError(f"faults {text!r}: there is no fault {name!r}; there are {known}")
+    known = [*map(str, STATUS_FAULTS), *WIRE_FAULTS]
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f" Did you mean {near[0]}?" if near else ""
+    raise ValueError(f"faults {text!r}: there is no fault {name!r}.{meant} There are {', '.join(known)}")

@@ -5,6 +5,7 @@ Grammar, terms joined by `+`:
     uniform(0.1, 0.4)                 anywhere between
     lognormal(p50=0.4, p95=1.2)       the long tail of real providers, given by its median and 95th percentile
     per_token(20ms)                   for each token of the answer; a stream is paced by it
+    tokens_per_s(50)                  the same, the other way round
 """
 
 import math
@@ -17,6 +18,7 @@ import msgspec
 MAX_S = 3_600.0
 _TERM = re.compile(r"(?:(?P<name>[a-z_]+)\s*\((?P<arguments>[^()]*)\)|(?P<fixed>[^()+]+))$")
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|ms|s|m)?$")
+_NUMBER = re.compile(r"(\d+(?:\.\d*)?|\.\d+)$")
 _UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, None: 1.0}
 _NORMAL = NormalDist()
 _Z95 = _NORMAL.inv_cdf(0.95)
@@ -71,6 +73,8 @@ def parse_latency(text: str) -> Latency:
             terms.append(_Term("uniform", fixed, fixed))
         elif name == "per_token":
             per_token_s += _seconds(arguments, text)
+        elif name == "tokens_per_s":
+            per_token_s += 1 / _rate(arguments, text)
         elif name == "uniform":
             terms.append(_uniform(_named(arguments, ("low", "high"), text), text))
         elif name == "lognormal":
@@ -107,6 +111,15 @@ def _named(arguments: str, names: tuple[str, str], text: str) -> tuple[float, fl
     return _seconds(given[names[0]], text), _seconds(given[names[1]], text)
 
 
+def _rate(text: str, whole: str) -> float:
+    found = _NUMBER.match(text.strip())
+    if found is None or not 0.001 <= float(found[0]) <= 1e6:
+        raise ValueError(
+            f"latency {whole!r}: {text.strip()!r} is no number of tokens a second from 0.001 to 1000000"
+        )
+    return float(found[0])
+
+
 def _seconds(text: str, whole: str) -> float:
     found = _DURATION.match(text.strip())
     if found is None:
@@ -122,5 +135,5 @@ def _seconds(text: str, whole: str) -> float:
 def _unreadable(text: str, part: str) -> ValueError:
     return ValueError(
         f"latency {text!r}: cannot read {part.strip()!r}; write a duration such as 50ms, uniform(0.1,0.4), "
-        "lognormal(p50=0.4,p95=1.2) or per_token(20ms), joined by +"
+        "lognormal(p50=0.4,p95=1.2), per_token(20ms) or tokens_per_s(50), joined by +"
     )

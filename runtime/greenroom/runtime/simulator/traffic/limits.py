@@ -1,18 +1,23 @@
-"""Requests and tokens per minute, kept the three ways that providers keep them, and OpenAI's headers about it.
+"""Requests and tokens per minute, kept the three ways that providers keep them.
 
 A meter is pure: it is told the time and never asks for it. `bucket` refills steadily and holds one window's allowance;
 `fixed` starts afresh at the window's every beginning; `sliding` remembers what the last window's length has seen.
-Source for the headers: OpenAI's guide to rate limits (x-ratelimit-limit-requests and so on; reset as 1s or 6m0s).
 """
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
 LimitKind: TypeAlias = Literal["bucket", "fixed", "sliding"]
 TokensCounted: TypeAlias = Literal["arrival", "end"]
+LimitedBy: TypeAlias = Literal["requests", "tokens"]
+
+
+# What sums of floating-point numbers may be off by.
+_SLACK = 1e-9
 
 
 class Meter(Protocol):
@@ -108,7 +113,7 @@ class SlidingLog:
             return 0.0
         for at_s, used in self._log:
             lacking -= used
-            if lacking <= 1e-9:
+            if lacking <= _SLACK:
                 return max(0.0, at_s + self._window_s - now_s)
         return self._window_s
 
@@ -126,11 +131,21 @@ class Exceeded(msgspec.Struct, frozen=True):
     `retry_after_s` is None where waiting does not help, because the request alone is above the allowance.
     """
 
-    what: Literal["requests", "tokens"]
+    what: LimitedBy
     allowance: int
+    window_s: float
     left: int
     wanted: int
     retry_after_s: float | None
+
+
+class LimitState(msgspec.Struct, frozen=True):
+    """How a limit stands: what a minute allows however short the window, what is left, and when all of it is again."""
+
+    what: LimitedBy
+    per_min: int
+    left: int
+    reset_s: float
 
 
 class Limits:
@@ -158,6 +173,9 @@ class Limits:
         meter = _METERS[kind]
         self._requests = None if requests_per_min is None else meter(requests_per_min * share, window_s)
         self._tokens = None if tokens_per_min is None else meter(tokens_per_min * share, window_s)
+        self._requests_per_min = requests_per_min
+        self._tokens_per_min = tokens_per_min
+        self._window_s = window_s
         self._at_end = tokens_counted == "end"
 
     @property
@@ -168,34 +186,47 @@ class Limits:
     def admit(self, now_s: float, bound_tokens: int) -> Exceeded | None:
         """Takes one request and, where they count on arrival, `bound_tokens`: both, or neither and says why."""
         tokens = 1 if self._at_end else bound_tokens
-        for what, meter, amount in (("requests", self._requests, 1), ("tokens", self._tokens, tokens)):
-            if meter is not None and meter.left(now_s) + 1e-9 < amount:
-                fits = amount <= meter.allowance
-                wait_s = meter.wait_s(now_s, amount) if fits else None
-                left = max(0, math.floor(meter.left(now_s) + 1e-9))
-                return Exceeded(
-                    "requests" if what == "requests" else "tokens", int(meter.allowance), left, amount, wait_s
-                )
+        exceeded = self._exceeded("requests", self._requests, now_s, 1)
+        exceeded = exceeded or self._exceeded("tokens", self._tokens, now_s, tokens)
+        if exceeded is not None:
+            return exceeded
         if self._requests is not None:
             self._requests.take(now_s, 1)
         if self._tokens is not None and not self._at_end:
             self._tokens.take(now_s, tokens)
         return None
 
+    def _exceeded(self, what: LimitedBy, meter: Meter | None, now_s: float, amount: int) -> Exceeded | None:
+        if meter is None or meter.left(now_s) + _SLACK >= amount:
+            return None
+        return Exceeded(
+            what=what,
+            allowance=int(meter.allowance),
+            window_s=self._window_s,
+            left=_whole(meter.left(now_s)),
+            wanted=amount,
+            retry_after_s=meter.wait_s(now_s, amount) if amount <= meter.allowance else None,
+        )
+
     def settle(self, now_s: float, used_tokens: int) -> None:
         """Takes what a request has used, where tokens count at the end."""
         if self._tokens is not None and self._at_end:
             self._tokens.take(now_s, used_tokens)
 
-    def headers(self, now_s: float) -> dict[str, str]:
-        """OpenAI's x-ratelimit headers as they stand now; reset is the time until all is left again."""
-        headers: dict[str, str] = {}
-        for what, meter in (("requests", self._requests), ("tokens", self._tokens)):
-            if meter is not None:
-                headers[f"x-ratelimit-limit-{what}"] = str(int(meter.allowance))
-                headers[f"x-ratelimit-remaining-{what}"] = str(max(0, math.floor(meter.left(now_s) + 1e-9)))
-                headers[f"x-ratelimit-reset-{what}"] = as_reset(meter.wait_s(now_s, meter.allowance))
-        return headers
+    def states(self, now_s: float) -> Iterator[LimitState]:
+        """Each limit as it stands now."""
+        limits: tuple[tuple[LimitedBy, Meter | None, int | None], ...] = (
+            ("requests", self._requests, self._requests_per_min),
+            ("tokens", self._tokens, self._tokens_per_min),
+        )
+        for what, meter, per_min in limits:
+            if meter is not None and per_min is not None:
+                left, reset_s = _whole(meter.left(now_s)), meter.wait_s(now_s, meter.allowance)
+                yield LimitState(what, per_min, left, reset_s)
+
+
+def _whole(left: float) -> int:
+    return max(0, math.floor(left + _SLACK))
 
 
 def as_reset(seconds: float) -> str:
@@ -209,8 +240,3 @@ def as_reset(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes}m{text}"
     return f"{minutes}m{text}" if minutes else text
-
-
-def retry_after_headers(wait_s: float) -> dict[str, str]:
-    """Both headers that OpenAI sends with a 429: whole seconds, rounded up, and milliseconds."""
-    return {"retry-after": str(math.ceil(wait_s)), "retry-after-ms": str(math.ceil(wait_s * 1_000))}

@@ -6,7 +6,7 @@ from itertools import zip_longest
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from greenroom.runtime.simulator.engine import Answer, Choice, Model, Question, ToolCall, pieces
+from greenroom.runtime.simulator.engine import Answer, Choice, Model, Question, ToolCall, chunks, count_tokens
 
 # `created` is a fixed second of this week, chosen by the request, so that equal requests get equal bodies. A real
 # clock would make every comparison of two runs leave the field out; nothing on the wire promises that it is now.
@@ -126,16 +126,19 @@ def whole_body(question: Question, answer: Answer) -> bytes:
     return _encode(_Completion(mark, created, question.model, choices, _usage(answer)))
 
 
-def stream_events(question: Question, answer: Answer, *, include_usage: bool) -> Iterator[tuple[bytes, bool]]:
+def stream_events(
+    question: Question, answer: Answer, sizes: Iterator[int], *, include_usage: bool
+) -> Iterator[tuple[bytes, int]]:
     """The same completion as server-sent events, `data: [DONE]` included.
 
     Args:
         question: The request.
         answer: What is delivered.
+        sizes: How many tokens each chunk holds.
         include_usage: Whether a last chunk without choices carries the usage, and all others `"usage": null`.
 
     Yields:
-        Each event's bytes, and whether it delivers a token (after which a paced stream waits).
+        Each event's bytes, and how many tokens it delivers.
     """
     mark, created = _identity(question)
     no_usage = None if include_usage else UNSET
@@ -145,17 +148,18 @@ def stream_events(question: Question, answer: Answer, *, include_usage: bool) ->
 
     for at, choice in enumerate(answer.choices):
         opening = _Delta(role="assistant", content=None if choice.tool_calls else "", refusal=None)
-        yield event([_ChunkChoice(at, opening)]), False
-    numbered = [[(at, delta) for delta in _deltas(choice)] for at, choice in enumerate(answer.choices)]
+        yield event([_ChunkChoice(at, opening)]), 0
+    numbered = [[(at, *step) for step in _deltas(choice, sizes)] for at, choice in enumerate(answer.choices)]
     for together in zip_longest(*numbered):
         for step in together:
             if step is not None:
-                yield event([_ChunkChoice(step[0], step[1])]), True
+                at, delta, tokens = step
+                yield event([_ChunkChoice(at, delta)]), tokens
     for at, choice in enumerate(answer.choices):
-        yield event([_ChunkChoice(at, _Delta(), finish_reason=choice.finish)]), False
+        yield event([_ChunkChoice(at, _Delta(), finish_reason=choice.finish)]), 0
     if include_usage:
-        yield event([], _usage(answer)), False
-    yield b"data: [DONE]\n\n", False
+        yield event([], _usage(answer)), 0
+    yield b"data: [DONE]\n\n", 0
 
 
 def models_body(models: Iterable[Model]) -> bytes:
@@ -186,14 +190,14 @@ def _usage(answer: Answer) -> _Usage:
     return _Usage(prompt, completion, prompt + completion)
 
 
-def _deltas(choice: Choice) -> Iterator[_Delta]:
+def _deltas(choice: Choice, sizes: Iterator[int]) -> Iterator[tuple[_Delta, int]]:
     if not choice.tool_calls:
-        for piece in pieces(choice.text):
-            yield _Delta(content=piece)
+        for text, tokens in chunks(choice.text, sizes):
+            yield _Delta(content=text), tokens
     for index, call in enumerate(choice.tool_calls):
-        yield _Delta(tool_calls=[_opening(index, call)])
-        for piece in pieces(call.arguments):
-            yield _Delta(tool_calls=[_CallDelta(index, function={"arguments": piece})])
+        yield _Delta(tool_calls=[_opening(index, call)]), count_tokens(call.name)
+        for text, tokens in chunks(call.arguments, sizes):
+            yield _Delta(tool_calls=[_CallDelta(index, function={"arguments": text})]), tokens
 
 
 def _opening(index: int, call: ToolCall) -> _CallDelta:

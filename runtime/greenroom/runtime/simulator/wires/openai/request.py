@@ -7,7 +7,8 @@ import msgspec
 from msgspec import Meta
 
 from greenroom.runtime.simulator.engine import Json, Question, Tool, Turn
-from greenroom.runtime.simulator.wires.openai.errors import WireError, bad_field
+from greenroom.runtime.simulator.wires.errors import WireError, bad_field
+from greenroom.runtime.simulator.wires.wire import Asked
 
 
 class _Part(msgspec.Struct, tag_field="type"):
@@ -185,20 +186,7 @@ _NO_PART_OF_THE_QUESTION = (
 )  # fmt: skip
 
 
-class ChatRequest(msgspec.Struct, frozen=True):
-    """A request that is well formed.
-
-    `prompt_sha256` is the hexadecimal SHA-256 of the messages as compact JSON in UTF-8 with sorted keys.
-    """
-
-    question: Question
-    prompt_sha256: str
-    stream: bool = False
-    include_usage: bool = False
-    custom_id: str | None = None
-
-
-def parse_chat(body: bytes) -> ChatRequest:
+def parse_chat(body: bytes) -> Asked:
     """Decodes and checks a chat completion request.
 
     Raises:
@@ -218,7 +206,7 @@ def parse_chat(body: bytes) -> ChatRequest:
     key = prompt_sha256.copy()
     key.update(msgspec.json.encode(fields, order="sorted"))
     options = asked.stream_options
-    return ChatRequest(
+    return Asked(
         question=_question(asked, fields, key.digest()),
         prompt_sha256=prompt_sha256.hexdigest(),
         stream=bool(asked.stream),

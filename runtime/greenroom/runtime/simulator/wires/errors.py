@@ -1,10 +1,10 @@
-"""Errors as OpenAI words them: `{"error": {"message", "type", "param", "code"}}` and an HTTP status."""
+"""Errors that end a request, in words of no wire in particular; each wire has its own body for them."""
 
 import re
 
 import msgspec
 
-from greenroom.runtime.simulator.traffic.limits import Exceeded, retry_after_headers
+from greenroom.runtime.simulator.traffic.limits import Exceeded
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
@@ -29,17 +29,6 @@ _MISSING = re.compile(r"missing required field `(\w+)`")
 _PLACE = re.compile(r" - at `\$\.?(.*)`$")
 
 
-class _Detail(msgspec.Struct):
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class _Body(msgspec.Struct):
-    error: _Detail
-
-
 class WireError(Exception):
     """The request is answered with an error body and nothing else.
 
@@ -49,7 +38,8 @@ class WireError(Exception):
         kind: OpenAI's `type`, such as "invalid_request_error".
         param: The field of the request that is to blame, or None.
         code: OpenAI's `code`, such as "model_not_found", or None.
-        headers: Headers that belong to this error, such as Retry-After.
+        retry_after_s: When to come back, in seconds; None where nothing is said.
+        headers: Further headers that belong to this error.
     """
 
     def __init__(
@@ -60,6 +50,7 @@ class WireError(Exception):
         kind: str = INVALID_REQUEST,
         param: str | None = None,
         code: str | None = None,
+        retry_after_s: float | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
@@ -68,30 +59,29 @@ class WireError(Exception):
         self.kind = kind
         self.param = param
         self.code = code
+        self.retry_after_s = retry_after_s
         self.headers = headers or {}
-
-    def body(self) -> bytes:
-        """The error as JSON."""
-        return msgspec.json.encode(_Body(_Detail(self.message, self.kind, self.param, self.code)))
 
 
 def fault_error(status: int, retry_after_s: float) -> WireError:
     """An error that a fault has ordered; 429 and 503 say when to come back."""
     kind, message, code = _STATUS_FAULTS[status]
-    headers = retry_after_headers(retry_after_s) if status in {429, 503} else None
-    return WireError(status, f"{message} (A simulated fault.)", kind=kind, code=code, headers=headers)
+    advice_s = retry_after_s if status in {429, 503} else None
+    return WireError(status, f"{message} (A simulated fault.)", kind=kind, code=code, retry_after_s=advice_s)
 
 
 def limit_error(exceeded: Exceeded) -> WireError:
     """The 429 of a limit: which one, how much of it is left, and when to come back if waiting helps."""
-    what = exceeded.what
-    told = f"limit {exceeded.allowance}, left {exceeded.left}, requested {exceeded.wanted}"
-    if exceeded.retry_after_s is None:
-        message = f"Request too large: {what} a window: {told}. Make it smaller; waiting does not help."
-        return WireError(429, message, kind=what, code=RATE_LIMITED)
-    message = f"Rate limit reached: {what} a window: {told}. Try again in {exceeded.retry_after_s:.3f}s."
-    headers = retry_after_headers(exceeded.retry_after_s)
-    return WireError(429, message, kind=what, code=RATE_LIMITED, headers=headers)
+    what, wait_s = exceeded.what, exceeded.retry_after_s
+    told = (
+        f"{exceeded.allowance} {what} in {exceeded.window_s:g} s are allowed, {exceeded.left} are left, "
+        f"this request takes {exceeded.wanted}."
+    )
+    if wait_s is None:
+        message = f"Request too large: {told} Make it smaller; waiting does not help."
+    else:
+        message = f"Rate limit reached for {what}: {told} Try again in {wait_s:.3f}s."
+    return WireError(429, message, kind=what, code=RATE_LIMITED, retry_after_s=wait_s)
 
 
 def bad_field(error: msgspec.ValidationError) -> WireError:

@@ -1,0 +1,72 @@
+"""What a wire format is to the simulator: a way to read requests, and the bytes of answers and errors."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import msgspec
+
+from greenroom.runtime.simulator.engine import Answer, Model, Question
+from greenroom.runtime.simulator.traffic.limits import Limits
+from greenroom.runtime.simulator.wires.errors import WireError
+
+SSE = "text/event-stream; charset=utf-8"
+JSON = "application/json"
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A request that is well formed.
+
+    `prompt_sha256` is the hexadecimal SHA-256 of the messages as compact JSON in UTF-8 with sorted keys.
+    """
+
+    question: Question
+    prompt_sha256: str
+    stream: bool = False
+    include_usage: bool = False
+    custom_id: str | None = None
+
+
+class Wire(Protocol):
+    """One wire format. It knows bytes only: no clock, no socket."""
+
+    @property
+    def stream_type(self) -> str:
+        """The content type of a stream."""
+        ...
+
+    @property
+    def filler(self) -> bytes:
+        """What a stream may carry for ever without saying anything."""
+        ...
+
+    def parse(self, body: bytes, path: str) -> Asked:
+        """Reads a request for an answer; `WireError` where it is not well formed."""
+        ...
+
+    def whole(self, asked: Asked, answer: Answer) -> bytes:
+        """The body of an answer in one piece."""
+        ...
+
+    def events(self, asked: Asked, answer: Answer, sizes: Iterator[int]) -> Iterator[tuple[bytes, int]]:
+        """The same answer as a stream: each event with the tokens it delivers, at most `sizes` of them in each."""
+        ...
+
+    def error(self, error: WireError, request_id: str) -> bytes:
+        """The body of an error."""
+        ...
+
+    def headers(self, request_id: str) -> dict[str, str]:
+        """What every answer carries, error or not."""
+        ...
+
+    def limit_headers(self, limits: Limits, now_s: float, time_s: float) -> dict[str, str]:
+        """What answers tell about limits, at the monotonic time `now_s` and the Unix time `time_s`."""
+        ...
+
+    def models(self, models: Iterable[Model]) -> bytes:
+        """The body of a list of models."""
+        ...
+
+    def model(self, model: Model) -> bytes:
+        """The body of one model."""
+        ...
