@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from greenroom.actors.kernel import Actor, Call, Refused, handles
 from greenroom.actors.prices import FREE, Price, PriceTable
-from greenroom.actors.providers import Codec, OpenAIChat
+from greenroom.actors.providers import Codec, codec_for
 from greenroom.actors.providers.hosts import HOSTS
 from greenroom.actors.settings import ProviderSettings
 
@@ -80,7 +80,7 @@ def find_route(name: str, providers: Mapping[str, ProviderSettings], prices: Pri
     return Route(
         provider=provider,
         model=model,
-        codec=OpenAIChat(provider, settings.max_tokens_field),
+        codec=codec_for(provider, settings),
         price=FREE if settings.free else _price(provider, model, settings, prices),
         settings=settings,
     )

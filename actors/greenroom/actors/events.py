@@ -1,4 +1,5 @@
-"""What is told: the stream events common to all providers, normalised usage, and the runtime's own event table.
+"""What is told: the stream events common to all providers and their legal order, normalised usage, and the
+runtime's own event table.
 
 Every Struct here is frozen and carries no behaviour beyond arithmetic on its own fields, so that one vocabulary
 serves codecs, actors, logs, traces, the live page and users' code.
@@ -37,7 +38,8 @@ class Usage(Struct, frozen=True, gc=False):
     """Tokens of one or more attempts in disjoint classes: each token is counted in exactly one field.
 
     `output_tokens` are visible output, `reasoning_tokens` are apart; `input_tokens` exclude what was read from or
-    written to a cache, and audio.
+    written to a cache, and audio. As an event of a stream it is what the call used so far, all of it: a later one
+    replaces the earlier.
     """
 
     input_tokens: int = 0
@@ -124,6 +126,121 @@ class ToolCall(Struct, frozen=True):
     id: str
     name: str
     arguments: str
+
+
+class TokenLogprob(Struct, frozen=True):
+    """One output token, the logarithm of its probability, and the likeliest tokens at its place.
+
+    `bytes` are the token's UTF-8 bytes where the provider gives them: one character may be several tokens.
+    """
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] | None = None
+    top_logprobs: tuple["TokenLogprob", ...] = ()
+
+
+class Started(Struct, frozen=True, gc=False):
+    """A provider began to answer: its own id of the answer, its own name of the model, unix time if it tells."""
+
+    id: str = ""
+    model: str = ""
+    created_s: int = 0
+
+
+class TextDelta(Struct, frozen=True):
+    """A further piece of the answer's text. Never empty, but where log probabilities come without text."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class ReasoningDelta(Struct, frozen=True, gc=False):
+    """A further piece of what the model thinks before it answers, where the provider shows it."""
+
+    text: str
+
+
+class RefusalDelta(Struct, frozen=True, gc=False):
+    """A further piece of a refusal, where the provider tells it from an answer."""
+
+    text: str
+
+
+class ToolCallDelta(Struct, frozen=True, gc=False):
+    """A further piece of a tool call's arguments.
+
+    `index` counts the calls of the answer from 0, without gaps. The first piece of a call carries its `name`, and its
+    `id` where the provider gives one; later ones leave both empty. The pieces of several calls may come mixed.
+    """
+
+    index: int
+    arguments: str = ""
+    id: str = ""
+    name: str = ""
+
+
+class Finished(Struct, frozen=True, gc=False):
+    """The answer is whole. The last event of a stream that went well."""
+
+    finish_reason: FinishReason
+
+
+Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta
+"""Content. Only this keeps a stream from counting as stalled, and after the first of it nothing is tried again."""
+
+StreamEvent = Started | Delta | Usage | Finished | ProviderError
+"""What a stream consists of, whatever the provider."""
+
+StreamState = Literal["new", "open", "closed"]
+
+STREAM_ORDER: dict[tuple[StreamState, type[StreamEvent]], StreamState] = {
+    ("new", Started): "open",
+    ("new", ProviderError): "closed",
+    ("open", TextDelta): "open",
+    ("open", ReasoningDelta): "open",
+    ("open", RefusalDelta): "open",
+    ("open", ToolCallDelta): "open",
+    ("open", Usage): "open",
+    ("open", Finished): "closed",
+    ("open", ProviderError): "closed",
+}
+"""The legal order of events: what may come in which state, and the state after it. Anything else is a codec's bug."""
+
+
+class OutOfOrder(Exception):
+    """A codec told events in an order that `STREAM_ORDER` does not have. Ours, never the provider's."""
+
+
+class StreamOrder:
+    """Follows one stream through `STREAM_ORDER`, and the one rule that a table cannot hold: tool calls count up."""
+
+    def __init__(self) -> None:
+        self.state: StreamState = "new"
+        self._calls = 0
+
+    def check(self, event: StreamEvent) -> None:
+        """Take the next event.
+
+        Raises:
+            OutOfOrder: it may not come here.
+        """
+        state = STREAM_ORDER.get((self.state, type(event)))
+        if state is None:
+            raise OutOfOrder(f"{type(event).__name__} in a stream that is {self.state}")
+        if isinstance(event, ToolCallDelta):
+            self._check_call(event)
+        self.state = state
+
+    def _check_call(self, event: ToolCallDelta) -> None:
+        if not 0 <= event.index <= self._calls:
+            raise OutOfOrder(f"tool call {event.index} after {self._calls} calls")
+        if event.index == self._calls:
+            if not event.name:
+                raise OutOfOrder(f"tool call {event.index} begins without a name")
+            self._calls += 1
+        elif event.name or event.id:
+            raise OutOfOrder(f"tool call {event.index} is named twice")
 
 
 class AttemptFailed(Struct, frozen=True, kw_only=True):

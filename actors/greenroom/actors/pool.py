@@ -12,6 +12,7 @@ from msgspec import Struct
 from yarl import URL
 
 from greenroom.actors.kernel import Actor, Call, Cast, handles
+from greenroom.actors.providers import codec_for
 from greenroom.actors.settings import ProviderSettings, Secret
 
 _KEEP_ALIVE_S = 60.0
@@ -24,7 +25,7 @@ class Sockets:
 
     Args:
         settings: the provider's.
-        key: its API key, sent as a bearer token; None where it takes none.
+        key: its API key, sent as its wire says; None where it takes none.
     """
 
     def __init__(self, settings: ProviderSettings, key: Secret | None) -> None:
@@ -38,8 +39,7 @@ class Sockets:
         """The session; the same one at every call until `aclose`."""
         if self._session is None:
             headers = {"Content-Type": "application/json", "Accept": "application/json"}
-            if self._key:
-                headers["Authorization"] = f"Bearer {self._key.reveal()}"
+            headers |= codec_for("", self._settings).session_headers(self._key)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=0, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=_DNS_TTL_S

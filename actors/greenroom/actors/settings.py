@@ -77,7 +77,8 @@ class PriceSettings(_Section, frozen=True):
 class ProviderSettings(_Section, frozen=True):
     """One provider: where it is, which wire it speaks, which key it takes, what it allows.
 
-    `free` means nothing is charged (local hosts); without it a model that has no price is refused.
+    `free` means nothing is charged (local hosts); without it a model that has no price is refused. `stream_usage`
+    is whether the host takes `stream_options`; `stream_end = "finish_reason"` is for hosts that leave `[DONE]` out.
     """
 
     base_url: str
@@ -85,6 +86,8 @@ class ProviderSettings(_Section, frozen=True):
     api_key_env: str | None = None
     api_key_file: str | None = None
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    stream_usage: bool = True
+    stream_end: Literal["done", "finish_reason"] = "done"
     free: bool = False
     default_model: str | None = None
     limits: Limits = Limits()

@@ -3,6 +3,8 @@
 A new wire format is one file and one test table; a new OpenAI-compatible host is one row in `hosts`.
 """
 
+from greenroom.actors.providers.accumulate import Accumulator as Accumulator
+from greenroom.actors.providers.accumulate import chat_completion as chat_completion
 from greenroom.actors.providers.chat import ChatOptions as ChatOptions
 from greenroom.actors.providers.chat import ChatRequest as ChatRequest
 from greenroom.actors.providers.chat import FunctionCall as FunctionCall
@@ -12,8 +14,12 @@ from greenroom.actors.providers.chat import Message as Message
 from greenroom.actors.providers.chat import RefusalPart as RefusalPart
 from greenroom.actors.providers.chat import RequestedTool as RequestedTool
 from greenroom.actors.providers.chat import TextPart as TextPart
-from greenroom.actors.providers.openai_chat import OpenAIChat as OpenAIChat
+from greenroom.actors.providers.openai import OpenAIChat as OpenAIChat
+from greenroom.actors.providers.wire import NEED_DATA as NEED_DATA
 from greenroom.actors.providers.wire import Codec as Codec
 from greenroom.actors.providers.wire import Completion as Completion
+from greenroom.actors.providers.wire import NeedData as NeedData
 from greenroom.actors.providers.wire import RejectedAnswer as RejectedAnswer
+from greenroom.actors.providers.wire import StreamDecoder as StreamDecoder
 from greenroom.actors.providers.wire import WireRequest as WireRequest
+from greenroom.actors.providers.wires import codec_for as codec_for

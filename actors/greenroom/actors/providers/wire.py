@@ -1,24 +1,34 @@
 """What a codec gives and takes: bytes and values, no socket, clock, task or logger."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from enum import Enum
+from typing import Final, Literal, Protocol
 
 from msgspec import Raw, Struct
 
-from greenroom.actors.events import FinishReason, ProviderError, ToolCall, Usage
+from greenroom.actors.events import FinishReason, ProviderError, StreamEvent, TokenLogprob, ToolCall, Usage
 from greenroom.actors.providers.chat import ChatRequest
+from greenroom.actors.settings import Secret
 
 
 class WireRequest(Struct, frozen=True):
-    """One HTTP request, ready to send: the path below the provider's base URL, and the body's bytes."""
+    """One HTTP request, ready to send: the path below the provider's base URL, and the body's bytes.
+
+    `headers` are this request's own, on top of `Codec.session_headers`.
+    """
 
     path: str
     body: bytes
     method: str = "POST"
+    headers: dict[str, str] = {}
 
 
 class Completion(Struct, frozen=True, kw_only=True):
-    """A whole answer, decoded: the normalised parts, and the provider's own JSON in `raw` (one line)."""
+    """A whole answer, decoded: the normalised parts, and JSON of it in `raw` (one line).
+
+    `raw` is the provider's own JSON where it answered whole, and OpenAI's `chat.completion` where the answer was
+    put together from a stream.
+    """
 
     id: str
     model: str
@@ -30,17 +40,55 @@ class Completion(Struct, frozen=True, kw_only=True):
     reasoning: str = ""
     refusal: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class RejectedAnswer(Exception):
     """An answer that is not what the dialect promises. Theirs, not ours: the call ends as `protocol`."""
 
 
+class NeedData(Enum):
+    """The type of `NEED_DATA`."""
+
+    NEED_DATA = "NEED_DATA"
+
+
+NEED_DATA: Final = NeedData.NEED_DATA
+"""What a decoder answers when it has no event to tell until more bytes come."""
+
+
+class StreamDecoder(Protocol):
+    """The decoder of one streamed answer: bytes in, events out, in the order of `events.STREAM_ORDER`.
+
+    It raises nothing: what the dialect does not allow becomes the terminal `ProviderError`, of kind `protocol`. After
+    the terminal event, further bytes are ignored and there are no further events.
+    """
+
+    def receive(self, data: bytes) -> None:
+        """Take the next bytes of the body, cut anywhere."""
+        ...
+
+    def next_event(self) -> StreamEvent | Literal[NeedData.NEED_DATA]:
+        """The next event that the bytes so far tell of, or `NEED_DATA`."""
+        ...
+
+    def end(self) -> None:
+        """No bytes come any more. Unless there was one, the terminal event is next.
+
+        A body that ends early is a `ProviderError` of kind `connection`: its answer is truncated.
+        """
+        ...
+
+
 class Codec(Protocol):
     """One wire format. Both directions are synchronous and keep nothing between calls."""
 
-    def encode(self, request: ChatRequest, model: str) -> WireRequest:
-        """The request's bytes, asking for the upstream `model`.
+    def session_headers(self, key: Secret | None) -> dict[str, str]:
+        """What every request of this wire carries: authentication and versions. Not for logs."""
+        ...
+
+    def encode(self, request: ChatRequest, model: str, *, stream: bool = False) -> WireRequest:
+        """The request's bytes, asking the upstream `model` for a whole answer or a streamed one.
 
         Raises:
             ProviderFailed: with kind `unsupported_capability`, naming an option the wire cannot express.
@@ -53,6 +101,10 @@ class Codec(Protocol):
         Raises:
             RejectedAnswer: it is no JSON, or not of the dialect's shape.
         """
+        ...
+
+    def stream_decoder(self) -> StreamDecoder:
+        """A decoder for the 2xx body of one streamed answer."""
         ...
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ProviderError:

@@ -1,0 +1,138 @@
+"""What failures mean on OpenAI's wire and on those of the hosts that speak it.
+
+Shapes: OpenAI's published OpenAPI document (Error), and what compatible servers do otherwise: integer codes, errors
+that are a bare string, fields of other types. Kinds come from the code, the type and the status, never from words.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from greenroom.actors.events import ErrorKind, ProviderError
+from greenroom.actors.providers.headers import retry_after_s
+
+_KIND_BY_CODE: dict[str, ErrorKind] = {
+    "context_length_exceeded": "context_length",
+    "string_above_max_length": "context_length",
+    "exceed_context_size_error": "context_length",
+    "content_filter": "content_filter",
+    "content_policy_violation": "content_filter",
+    "unsupported_parameter": "unsupported_capability",
+    "unsupported_value": "unsupported_capability",
+    "invalid_api_key": "authentication",
+    "authentication_error": "authentication",
+    "model_not_found": "not_found",
+    # A spent account answers 429, but no waiting helps.
+    "insufficient_quota": "permission",
+    "billing_not_active": "permission",
+    "rate_limit_exceeded": "rate_limited",
+    "overloaded_error": "overloaded",
+    "server_overloaded": "overloaded",
+}
+
+_KIND_BY_STATUS: dict[int, ErrorKind] = {
+    401: "authentication",
+    402: "permission",
+    403: "permission",
+    404: "not_found",
+    408: "timeout",
+    409: "server",
+    425: "overloaded",
+    429: "rate_limited",
+    503: "overloaded",
+    529: "overloaded",
+}
+
+_MAX_MESSAGE_CHARS = 2_000
+_MAX_CODE_CHARS = 200
+
+
+class OpenAIError(Struct, gc=False):
+    """An error object, each of its fields whatever JSON the host put there."""
+
+    message: Raw | UnsetType = UNSET
+    type: Raw | UnsetType = UNSET
+    param: Raw | UnsetType = UNSET
+    code: Raw | UnsetType = UNSET
+
+
+class _Failure(Struct, gc=False):
+    error: OpenAIError | str | None = None
+    message: Raw | UnsetType = UNSET
+    detail: Raw | UnsetType = UNSET
+    type: Raw | UnsetType = UNSET
+    code: Raw | UnsetType = UNSET
+
+
+_decode_failure = msgspec.json.Decoder(_Failure).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+def failure(
+    provider: str, status: int, headers: Mapping[str, str], body: bytes, now_s: float
+) -> ProviderError:
+    """A non-2xx answer as an error; see `Codec.failure`."""
+    found = _find(body)
+    error = as_error(found, status)
+    return ProviderError(
+        kind=error.kind,
+        message=error.message or f"HTTP {status}: {excerpt(body)}",
+        provider=provider,
+        status=status,
+        code=error.code,
+        param=error.param,
+        request_id=headers.get("x-request-id"),
+        retry_after_s=retry_after_s(headers, now_s),
+    )
+
+
+def as_error(found: OpenAIError | str, status: int | None = None) -> ProviderError:
+    """An error object as an error. In mid-stream there is no `status`; a numeric code stands in for one."""
+    if isinstance(found, str):
+        found = OpenAIError(message=Raw(msgspec.json.encode(found)))
+    code, kind_of_error = _text(found.code, _MAX_CODE_CHARS), _text(found.type, _MAX_CODE_CHARS)
+    if status is None:
+        status = int(code) if code and code.isdecimal() and len(code) == 3 else 500
+    kind = (
+        _KIND_BY_CODE.get(code or "") or _KIND_BY_CODE.get(kind_of_error or "") or _KIND_BY_STATUS.get(status)
+    )
+    return ProviderError(
+        kind=kind or ("server" if status >= 500 else "invalid_request" if status >= 400 else "protocol"),
+        message=_text(found.message, _MAX_MESSAGE_CHARS) or "",
+        code=code or kind_of_error,
+        param=_text(found.param, _MAX_CODE_CHARS),
+    )
+
+
+def excerpt(body: bytes, length: int = 200) -> str:
+    """The beginning of a body on one line, for a message."""
+    text = " ".join(body[: 4 * length].decode("utf-8", "replace").split())
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
+def _find(body: bytes) -> OpenAIError:
+    try:
+        failure = _decode_failure(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return OpenAIError()
+    if isinstance(failure.error, OpenAIError):
+        return failure.error
+    if failure.error is not None:
+        return OpenAIError(message=Raw(msgspec.json.encode(failure.error)), code=failure.code)
+    message = failure.detail if failure.message is UNSET else failure.message
+    return OpenAIError(message=message, type=failure.type, code=failure.code)
+
+
+def _text(value: Raw | UnsetType, length: int) -> str | None:
+    """A field as text: a string as it is, null as nothing, any other JSON as it was written; at most `length`."""
+    if value is UNSET:
+        return None
+    try:
+        plain = _decode_any(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        plain = value
+    if plain is None or plain == "":
+        return None
+    text = plain if isinstance(plain, str) else bytes(value).decode("utf-8", "replace")
+    return text if len(text) <= length else f"{text[:length]}…"

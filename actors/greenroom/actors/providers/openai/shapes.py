@@ -1,0 +1,110 @@
+"""What whole answers and streamed ones have in common: usage, finish reasons, log probabilities, content in parts.
+
+Shapes: OpenAI's published OpenAPI document (CreateChatCompletionResponse, CompletionUsage), and what compatible
+servers do otherwise.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from greenroom.actors.events import FinishReason, TokenLogprob, Usage
+from greenroom.actors.providers.wire import RejectedAnswer
+
+FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "eos": "stop",  # Together
+    "model_length": "length",  # Mistral: the model's context is full
+    "content_filter": "content_filter",
+}
+
+_Count = Annotated[int, Meta(ge=0)]
+
+
+class _PromptDetails(Struct, gc=False):
+    cached_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+
+
+class _CompletionDetails(Struct, gc=False):
+    reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+
+
+class WireUsage(Struct, gc=False):
+    """OpenAI's usage object: cached and audio tokens within the prompt, reasoning and audio within the completion."""
+
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _Thought(Struct, gc=False):
+    text: str = ""
+
+
+class Part(Struct, gc=False):
+    """Mistral gives the content of models that think in parts, of type `text` or `thinking`."""
+
+    type: str
+    text: str = ""
+    thinking: list[_Thought] = []
+
+
+class Logprobs(Struct, gc=False):
+    """The log probabilities of a choice; those of a refusal are left out."""
+
+    content: list[TokenLogprob] | None = None
+
+
+def finish_reason(said: str | None) -> FinishReason:
+    """The finish reason in greenroom's words.
+
+    Raises:
+        RejectedAnswer: there is no such reason.
+    """
+    reason = FINISH_REASONS.get(said or "")
+    if reason is None:
+        raise RejectedAnswer(f"finish_reason is {said!r}; known are {sorted(FINISH_REASONS)}")
+    return reason
+
+
+def text_and_reasoning(content: str | list[Part] | None) -> tuple[str, str]:
+    """The two kinds of text that a message's content may hold."""
+    if content is None or isinstance(content, str):
+        return content or "", ""
+    return (
+        "".join(part.text for part in content if part.type == "text"),
+        "".join(thought.text for part in content for thought in part.thinking),
+    )
+
+
+def usage_of(usage: WireUsage) -> Usage | None:
+    """Usage in disjoint classes.
+
+    None where one of the two sums is missing: nothing could be charged by what is there. xAI counts reasoning beside
+    the completion, which only its total tells (docs.x.ai, consumption and rate limits).
+    """
+    if usage.prompt_tokens is None or usage.completion_tokens is None:
+        return None
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    if prompt is None and completion is None:
+        return Usage(usage.prompt_tokens, usage.completion_tokens)
+    cached = (prompt.cached_tokens or 0) if prompt else 0
+    audio_in = (prompt.audio_tokens or 0) if prompt else 0
+    reasoning = (completion.reasoning_tokens or 0) if completion else 0
+    audio_out = (completion.audio_tokens or 0) if completion else 0
+    beside = usage.total_tokens == usage.prompt_tokens + usage.completion_tokens + reasoning
+    return Usage(
+        input_tokens=max(0, usage.prompt_tokens - cached - audio_in),
+        output_tokens=max(0, usage.completion_tokens - (0 if beside else reasoning) - audio_out),
+        cached_tokens=cached,
+        reasoning_tokens=reasoning,
+        audio_input_tokens=audio_in,
+        audio_output_tokens=audio_out,
+    )

@@ -1,0 +1,24 @@
+"""Which codec speaks which wire: the one place where a wire's name in the configuration meets its code."""
+
+from collections.abc import Callable
+
+from greenroom.actors.providers.openai import OpenAIChat
+from greenroom.actors.providers.wire import Codec
+from greenroom.actors.settings import ProviderSettings
+
+
+def codec_for(provider: str, settings: ProviderSettings) -> Codec:
+    """The codec of a provider, by its `wire` and what else its row says of the dialect."""
+    return _WIRES[settings.wire](provider, settings)
+
+
+def _openai_chat(provider: str, settings: ProviderSettings) -> Codec:
+    return OpenAIChat(
+        provider,
+        settings.max_tokens_field,
+        stream_usage=settings.stream_usage,
+        stream_end=settings.stream_end,
+    )
+
+
+_WIRES: dict[str, Callable[[str, ProviderSettings], Codec]] = {"openai-chat": _openai_chat}

@@ -1,0 +1,172 @@
+"""The splitters: every line end, every cut, every limit."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from greenroom.actors.providers import RejectedAnswer
+from greenroom.actors.providers.sse import JsonLinesSplitter, ServerSentEvent, SseSplitter
+
+BOM = b"\xef\xbb\xbf"
+TABLE: list[tuple[bytes, list[tuple[bytes, bytes]], int]] = [
+    (b"", [], 0),
+    (b"data: a\n\n", [(b"a", b"")], 0),
+    (b"data:a\n\n", [(b"a", b"")], 0),
+    (b"data:  a \n\n", [(b" a ", b"")], 0),
+    (b"data\n\n", [(b"", b"")], 0),
+    (b"data: a\ndata: b\n\n", [(b"a\nb", b"")], 0),
+    (b"data: a\ndata\ndata: b\n\n", [(b"a\n\nb", b"")], 0),
+    (b"event: ping\ndata: {}\n\n", [(b"{}", b"ping")], 0),
+    (b"data: {}\nevent: ping\nid: 7\nretry: 10\nunknown: x\n\n", [(b"{}", b"ping")], 0),
+    (b"data: a\n\n\n\n\ndata: b\n\n", [(b"a", b""), (b"b", b"")], 0),
+    (b"\n\n\ndata: a\n\n", [(b"a", b"")], 0),
+    (b": hello\n\n", [], 1),
+    (b": PROCESSING\n\ndata: a\n\n:\n\n", [(b"a", b"")], 2),
+    (b": with data\ndata: a\n\n", [(b"a", b"")], 0),
+    (b"event: ping\n\n", [], 1),
+    (BOM + b"data: a\n\n", [(b"a", b"")], 0),
+    (b"data: " + BOM + b"\n\n", [(BOM, b"")], 0),
+    ("data: größe 😀\n\n".encode(), [("größe 😀".encode(), b"")], 0),
+    (b"data: a:b: c\n\n", [(b"a:b: c", b"")], 0),
+    (b"data: whole\n\ndata: cut\n", [(b"whole", b"")], 0),
+    (b"data: cut", [], 0),
+]
+ENDS = [b"\n", b"\r\n", b"\r"]
+
+
+def split(chunks: list[bytes], splitter: SseSplitter | None = None) -> list[tuple[bytes, bytes]]:
+    splitter = splitter or SseSplitter()
+    return [(event.data, event.name) for chunk in chunks for event in splitter.receive(chunk)]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(("body", "events", "keep_alives"), TABLE)
+def test_every_shape_by_every_line_end(
+    body: bytes, events: list[tuple[bytes, bytes]], keep_alives: int, end: bytes
+) -> None:
+    body = body.replace(b"\n", end)
+    for chunks in (
+        [body],
+        [body[i : i + 1] for i in range(len(body))],
+        *([body[:at], body[at:]] for at in range(len(body))),
+        *([body[:at], b"", body[at:]] for at in range(len(body))),
+    ):
+        splitter = SseSplitter()
+        assert split(chunks, splitter) == events
+        assert splitter.keep_alives == keep_alives
+
+
+def test_line_ends_may_differ_within_one_stream() -> None:
+    assert split([b"data: a\r", b"\n\r\ndata: b\r\rdata: c\n\r", b"\ndata: d\n\n"]) == [
+        (b"a", b""),
+        (b"b", b""),
+        (b"c", b""),
+        (b"d", b""),
+    ]
+
+
+def test_an_event_comes_with_the_byte_that_completes_it() -> None:
+    splitter = SseSplitter()
+    assert splitter.receive(b"data: a\r\n") == []
+    assert splitter.receive(b"\r") == [ServerSentEvent(b"a")]
+    assert splitter.receive(b"\n") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "cut"),
+    [(b"", False), (b"data: a\n\n", False), (b"data: a\n\n\n", False), (b"data: a\n", True), (b"d", True)],
+)
+def test_whether_a_body_ends_in_the_middle_of_an_event(body: bytes, cut: bool) -> None:  # noqa: FBT001 - a table
+    splitter = SseSplitter()
+    splitter.receive(body)
+    assert splitter.cut is cut
+
+
+@pytest.mark.parametrize("step", [1, 7, 100, 1000])
+def test_an_event_beyond_the_limit_is_refused_however_it_comes(step: int) -> None:
+    within = b"data: " + b"x" * 93  # and its first line end
+    splitter = SseSplitter(max_bytes=100)
+    body = within + b"\n\n"
+    assert split([body[i : i + step] for i in range(0, len(body), step)], splitter) == [(b"x" * 93, b"")]
+    beyond = b"data: a\n" * 20 + b"\n"
+    with pytest.raises(RejectedAnswer, match="an event of the stream is larger than 100 bytes"):
+        split([beyond[i : i + step] for i in range(0, len(beyond), step)], splitter)
+
+
+def test_a_line_without_an_end_is_not_gathered_for_ever() -> None:
+    with pytest.raises(RejectedAnswer):
+        split([b"x" * 100] * 11, SseSplitter(max_bytes=1000))
+
+
+def framed(payload: bytes) -> bytes:
+    return b"".join(b"data: " + line + b"\n" for line in payload.split(b"\n")) + b"\n"
+
+
+def cut_at(body: bytes, places: list[int]) -> list[bytes]:
+    edges = [0, *sorted(place % (len(body) + 1) for place in places), len(body)]
+    return [body[a:b] for a, b in pairwise(edges)]
+
+
+PAYLOADS = st.lists(
+    st.text(st.characters(blacklist_characters="\r", blacklist_categories=["Cs"]), min_size=1), max_size=8
+)
+PLACES = st.lists(st.integers(min_value=0, max_value=4000), max_size=12)
+
+
+@given(PAYLOADS, PLACES, st.sampled_from(ENDS), st.lists(st.sampled_from([b": x\n\n", b"\n", b"id: 1\n"])))
+def test_whatever_is_framed_comes_out_whole(
+    payloads: list[str], places: list[int], end: bytes, between: list[bytes]
+) -> None:
+    padding = b"".join(between)
+    body = b"".join(padding + framed(payload.encode()) for payload in payloads).replace(b"\n", end)
+    assert [data for data, _ in split(cut_at(body, places))] == [payload.encode() for payload in payloads]
+
+
+@given(st.binary(max_size=400), PLACES)
+def test_rubbish_means_the_same_however_it_is_cut(body: bytes, places: list[int]) -> None:
+    assert split(cut_at(body, places)) == split([body])
+
+
+JSON_LINES: list[tuple[bytes, list[bytes]]] = [
+    (b"", []),
+    (b"{}\n", [b"{}"]),
+    (b'{"a":1}\n{"b":2}\n', [b'{"a":1}', b'{"b":2}']),
+    (b"{}\r\n\r\n\n {} \n", [b"{}", b"{}"]),
+    (BOM + b"{}\n", [b"{}"]),
+    ('{"a":"größe"}\n'.encode(), ['{"a":"größe"}'.encode()]),
+    (b'{}\n{"cut":', [b"{}"]),
+]
+
+
+@pytest.mark.parametrize(("body", "lines"), JSON_LINES)
+def test_json_lines_cut_anywhere(body: bytes, lines: list[bytes]) -> None:
+    for chunks in (
+        [body],
+        [body[i : i + 1] for i in range(len(body))],
+        *([body[:at], body[at:]] for at in range(len(body))),
+    ):
+        splitter = JsonLinesSplitter()
+        assert [line for chunk in chunks for line in splitter.receive(chunk)] == lines
+        assert splitter.cut is (not body.endswith(b"\n") and body != b"")
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_a_json_line_beyond_the_limit_is_refused_however_it_comes(step: int) -> None:
+    splitter = JsonLinesSplitter(max_bytes=100)
+
+    def receive(body: bytes) -> list[bytes]:
+        return [line for i in range(0, len(body), step) for line in splitter.receive(body[i : i + step])]
+
+    assert receive(b"x" * 100 + b"\n") == [b"x" * 100]
+    with pytest.raises(RejectedAnswer, match="a line of the stream is larger than 100 bytes"):
+        receive(b"y" * 101 + b"\n")
+
+
+@given(st.lists(st.text(min_size=1).map(lambda text: text.encode(errors="replace"))), PLACES)
+def test_json_lines_come_out_whole(texts: list[bytes], places: list[int]) -> None:
+    lines = [line for text in texts if (line := b" ".join(text.split()))]
+    body = b"".join(line + b"\n" for line in lines)
+    splitter = JsonLinesSplitter()
+    assert [line for chunk in cut_at(body, places) for line in splitter.receive(chunk)] == lines
