@@ -10,10 +10,13 @@ from sqlalchemy.sql.elements import ClauseElement
 from tests.storage.rows import Outcomes, Task, hold, holds, item, items, job, jobs, on_disk, settle, settles
 
 from greenroom.actors.storage import (
+    CLOSE_SLICE,
+    CLOSE_SLICES,
     FINISHED_ITEMS,
     GET_JOB,
     ITEM_RESULTS,
     JOB_TOTALS,
+    OPEN_SLICE,
     PAGE,
     SETTLE,
     TICKET_BITS,
@@ -26,10 +29,13 @@ from greenroom.actors.storage import (
     Statement,
     Write,
     WriteRejected,
+    charge_slices,
+    charged,
     open_read_only,
     orphaned_by,
     orphans,
     reclaim,
+    settled_by,
     spend,
 )
 
@@ -125,6 +131,72 @@ def test_holds_of_other_runtimes_are_found_and_charged_in_full(database: Databas
     ]
 
 
+def a_slice(number: int, runtime_id: int, reserved_pusd: int, **changes: object) -> Write:
+    row: dict[str, object] = {
+        "id": runtime_id << TICKET_BITS | number,
+        "runtime_id": runtime_id,
+        "reserved_pusd": reserved_pusd,
+        "job_id": "j",
+        "session_id": None,
+        "key_id": "k",
+        "tag": None,
+        "opened_at_ms": 5 * DAY_MS,
+    }
+    return Write(OPEN_SLICE, (row | changes,))
+
+
+def slices_on_disk(path: Path) -> list[tuple[object, ...]]:
+    return on_disk(path, "SELECT id, reserved_pusd FROM slices ORDER BY id")
+
+
+def test_a_slice_changes_its_size_and_is_given_up(database: Database, path: Path) -> None:
+    write(database, a_slice(1, 0, 100), a_slice(2, 0, 7), a_slice(1, 0, 40))
+    assert slices_on_disk(path) == [(1, 40), (2, 7)]
+    write(database, Write(CLOSE_SLICE, ({"slice_id": 1},)))
+    assert slices_on_disk(path) == [(2, 7)]
+    write(database, a_slice(1, 1, 9), Write(CLOSE_SLICES, ({"me": 0},)))
+    assert slices_on_disk(path) == [(1 << TICKET_BITS | 1, 9)]
+
+
+@pytest.mark.parametrize("dead", [None, (2, 3)])
+def test_slices_of_the_dead_become_rows_once(
+    database: Database, path: Path, dead: tuple[int, ...] | None
+) -> None:
+    me = 1
+    write(database, a_slice(1, me, 50), a_slice(1, 2, 300), a_slice(2, 2, 0), a_slice(1, 3, 20, job_id=None))
+    for now_ms in (77, 78):
+        write(database, *charge_slices(me, now_ms, dead))
+    assert slices_on_disk(path) == [(me << TICKET_BITS | 1, 50)]
+    columns = "runtime_id, number, state, outcome, estimated, held_pusd, cost_pusd, job_id, key_id, started_at_ms, settled_at_ms"
+    assert on_disk(path, f"SELECT {columns} FROM attempts ORDER BY id") == [  # noqa: S608 -- column names
+        (2, 0, "settled", "unconfirmed", 1, 300, 300, "j", "k", 5 * DAY_MS, 77),
+        (3, 0, "settled", "unconfirmed", 1, 20, 20, None, "k", 5 * DAY_MS, 77),
+    ]
+    row = SpendRow(*ask(path, spend())[0])  # type: ignore[arg-type]  # a driver's row
+    assert (row.attempts, row.calls, row.cost_pusd, row.estimated_pusd) == (0, 0, 320, 320)
+
+
+def test_slices_of_one_dead_runtime_leave_the_others(database: Database, path: Path) -> None:
+    write(database, a_slice(1, 2, 300), a_slice(1, 3, 20))
+    write(database, *charge_slices(1, 5, dead=[2, 1]))
+    assert slices_on_disk(path) == [(3 << TICKET_BITS | 1, 20)]
+    assert [row[4] for row in ledger(path)] == [300]
+
+
+def test_what_a_scope_is_charged_counts_the_held_at_their_bound(database: Database, path: Path) -> None:
+    rows = [hold(1, job_id="j"), hold(2, job_id="j"), hold(3, job_id="i")]
+    rows.append(hold(4, job_id="j", started_at_ms=DAY_MS))
+    write(database, Write(holds().statement, tuple(rows)))
+    write(database, Write(SETTLE, (settle(2, job_id="j"),)))
+    assert ask(path, charged()) == [(3400,)]
+    assert ask(path, charged(where=("job_id", "j"))) == [(2400,)]
+    assert ask(path, charged(where=("job_id", "j"), without=[1, 3])) == [(1400,)]
+    assert ask(path, charged(since_ms=DAY_MS, until_ms=2 * DAY_MS)) == [(1000,)]
+    assert ask(path, charged(where=("tag", "none"))) == [(0,)]
+    assert ask(path, *settled_by(0)) == [(400,)]
+    assert ask(path, *settled_by(1)) == [(0,)]
+
+
 def test_reclaiming_from_nobody_writes_nothing(database: Database) -> None:
     assert reclaim(1, 5, dead=[1]).parameters == ()
     write(database, reclaim(1, 5, dead=[]))
@@ -214,6 +286,12 @@ def test_finished_items_and_results_come_page_by_page(database: Database, path: 
         (reclaim(1, 1, [2]).statement, "ix_attempts_held"),
         (spend("model", job_id="j"), "ix_attempts_job_id"),
         (spend("model", since_ms=5), "ix_attempts_started_at_ms"),
+        (charged(where=("job_id", "j")), "ix_attempts_job_id"),
+        (charged(where=("session_id", "s")), "ix_attempts_session_id"),
+        (charged(where=("key_id", "k")), "ix_attempts_key_id"),
+        (charged(where=("tag", "t")), "ix_attempts_tag"),
+        (charged(since_ms=5, until_ms=6), "ix_attempts_started_at_ms"),
+        (settled_by(1)[0], "PRIMARY KEY"),
     ],
 )
 def test_what_must_not_scan_the_ledger_uses_an_index(

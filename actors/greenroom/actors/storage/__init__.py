@@ -30,6 +30,8 @@ from greenroom.actors.storage.messages import (
 )
 from greenroom.actors.storage.reader import MAX_ROWS, ReadOnly, Rows, open_read_only
 from greenroom.actors.storage.statements import (
+    CLOSE_SLICE,
+    CLOSE_SLICES,
     FINISHED_ITEMS,
     GET_JOB,
     HOLD,
@@ -37,21 +39,28 @@ from greenroom.actors.storage.statements import (
     INSERT_JOB,
     ITEM_RESULTS,
     JOB_TOTALS,
+    OPEN_SLICE,
     PAGE,
     SETTLE,
+    UNCONFIRMED,
     UPDATE_JOB,
     Dimension,
     SpendRow,
+    charge_slices,
+    charged,
     orphaned_by,
     orphans,
     reclaim,
+    settled_by,
     spend,
 )
 from greenroom.actors.storage.store import Store
-from greenroom.actors.storage.tables import TICKET_BITS, attempts, items, jobs, metadata, runtimes
+from greenroom.actors.storage.tables import TICKET_BITS, attempts, items, jobs, metadata, runtimes, slices
 from greenroom.actors.storage.writer import Failures, Job, WriterStatistics
 
 __all__ = (
+    "CLOSE_SLICE",
+    "CLOSE_SLICES",
     "FINISHED_ITEMS",
     "GET_JOB",
     "HOLD",
@@ -60,9 +69,11 @@ __all__ = (
     "ITEM_RESULTS",
     "JOB_TOTALS",
     "MAX_ROWS",
+    "OPEN_SLICE",
     "PAGE",
     "SETTLE",
     "TICKET_BITS",
+    "UNCONFIRMED",
     "UPDATE_JOB",
     "CallbackFailed",
     "Commit",
@@ -96,6 +107,8 @@ __all__ = (
     "WriteRejected",
     "WriterStatistics",
     "attempts",
+    "charge_slices",
+    "charged",
     "items",
     "jobs",
     "metadata",
@@ -104,5 +117,7 @@ __all__ = (
     "orphans",
     "reclaim",
     "runtimes",
+    "settled_by",
+    "slices",
     "spend",
 )

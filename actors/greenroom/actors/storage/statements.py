@@ -3,17 +3,19 @@
 Every write here may be applied twice without harm, which is what lets a save be sent again after a crash.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Executable,
     Integer,
     and_,
     bindparam,
     case,
     cast,
+    delete,
     func,
     insert,
     literal_column,
@@ -24,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 from greenroom.actors.storage.binding import Parameters, Upsert, Write
-from greenroom.actors.storage.tables import attempts, items, jobs, runtimes
+from greenroom.actors.storage.tables import TICKET_BITS, attempts, items, jobs, runtimes, slices
 
 _DAY_MS = 86_400_000
 
@@ -72,6 +74,15 @@ SETTLE = Upsert(
 )
 """A settlement. Parameters: those of `HOLD`, and outcome, estimated, cost_pusd, the eight token counts, request_id,
 settled_at_ms. It carries the whole row, so it needs no hold to be there; a settled row stays as it is."""
+
+OPEN_SLICE = Upsert(slices, key=("id",), columns=tuple(slices.c.keys()), update=("reserved_pusd",))
+"""A slice, or its new size. Parameters: every column of `slices`."""
+
+CLOSE_SLICE = delete(slices).where(slices.c.id == bindparam("slice_id"))
+"""Give a slice up. Parameters: slice_id."""
+
+CLOSE_SLICES = delete(slices).where(slices.c.runtime_id == bindparam("me"))
+"""Give up all slices of one runtime. Parameters: me."""
 
 INSERT_ITEM = Upsert(items, key=("job_id", "position"), columns=tuple(items.c.keys()))
 """A finished line of a job. Parameters: every column of `items`. A line that is there already stays as it is; another
@@ -147,6 +158,93 @@ def reclaim(runtime_id: int, now_ms: int, dead: Iterable[int] | None = None) -> 
     return Write(_RECLAIM_FROM, tuple({"dead_runtime_id": one, "now_ms": now_ms} for one in gone))
 
 
+UNCONFIRMED = "(unconfirmed)"
+"""Provider and model of the row that a dead runtime's slice becomes: nobody knows whom it was for."""
+
+_LOST: dict[str, ColumnElement[object]] = {
+    "id": slices.c.id,
+    "runtime_id": slices.c.runtime_id,
+    "call_id": slices.c.id,
+    "number": literal_column("0"),
+    "state": literal_column("'settled'"),
+    "outcome": literal_column("'unconfirmed'"),
+    "estimated": cast(true(), Boolean),
+    "held_pusd": slices.c.reserved_pusd,
+    "cost_pusd": slices.c.reserved_pusd,
+    "provider": literal_column(f"'{UNCONFIRMED}'"),
+    "model": literal_column(f"'{UNCONFIRMED}'"),
+    "job_id": slices.c.job_id,
+    "session_id": slices.c.session_id,
+    "key_id": slices.c.key_id,
+    "tag": slices.c.tag,
+    "started_at_ms": slices.c.opened_at_ms,
+    "settled_at_ms": cast(bindparam("now_ms"), BigInteger),
+}
+_OF_THE_DEAD = slices.c.runtime_id != bindparam("me")
+_OF_ONE_DEAD = slices.c.runtime_id == bindparam("dead_runtime_id")
+_LOSE, _LOSE_FROM = (
+    insert(attempts).from_select(
+        list(_LOST), select(*_LOST.values()).where(whose, slices.c.reserved_pusd > 0)
+    )
+    for whose in (_OF_THE_DEAD, _OF_ONE_DEAD)
+)
+_FORGET, _FORGET_FROM = (delete(slices).where(whose) for whose in (_OF_THE_DEAD, _OF_ONE_DEAD))
+
+
+def charge_slices(runtime_id: int, now_ms: int, dead: Iterable[int] | None = None) -> tuple[Write, Write]:
+    """Turn the slices of dead runtimes into rows: settled, estimated, outcome 'unconfirmed', `number` 0.
+
+    Both writes belong into one commit. Arguments as those of `reclaim`.
+    """
+    if dead is None:
+        return (
+            Write(_LOSE, ({"me": runtime_id, "now_ms": now_ms},)),
+            Write(_FORGET, ({"me": runtime_id},)),
+        )
+    gone = sorted(set(dead) - {runtime_id})
+    return (
+        Write(_LOSE_FROM, tuple({"dead_runtime_id": one, "now_ms": now_ms} for one in gone)),
+        Write(_FORGET_FROM, tuple({"dead_runtime_id": one} for one in gone)),
+    )
+
+
+def charged(
+    *,
+    where: tuple[Literal["job_id", "session_id", "key_id", "tag"], str] | None = None,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    without: Collection[int] = (),
+) -> Executable:
+    """Ask what rows amount to, in pico-dollars: the settled at their cost, the held at their bound. One row of one.
+
+    Args:
+        where: rows of this scope only; None: all.
+        since_ms: attempts started then or later, unix milliseconds.
+        until_ms: attempts started before.
+        without: ids to leave out.
+    """
+    held = attempts.c.state == literal_column("'held'")
+    found = select(_total(case((held, attempts.c.held_pusd), else_=attempts.c.cost_pusd)))
+    if where is not None:
+        found = found.where(attempts.c[where[0]] == where[1])
+    if since_ms is not None:
+        found = found.where(attempts.c.started_at_ms >= since_ms)
+    if until_ms is not None:
+        found = found.where(attempts.c.started_at_ms < until_ms)
+    if without:
+        found = found.where(attempts.c.id.not_in(without))
+    return found
+
+
+def settled_by(runtime_id: int) -> tuple[Executable, Parameters]:
+    """Ask what a runtime has settled so far, in pico-dollars: one row of one."""
+    return _SETTLED_BY, {"first": runtime_id << TICKET_BITS, "beyond": (runtime_id + 1) << TICKET_BITS}
+
+
+_SETTLED_BY = select(_total(attempts.c.cost_pusd)).where(
+    attempts.c.id >= bindparam("first"), attempts.c.id < bindparam("beyond")
+)
+
 Dimension = Literal["provider", "model", "job", "session", "key", "tag", "day"]
 """What spend may be grouped by. A day is UTC, as the number of days since 1970-01-01."""
 
@@ -194,9 +292,11 @@ def spend(
     """
     held = attempts.c.state == literal_column("'held'")
     columns = attempts.c
+    # What a dead runtime's slice became is money, but no attempt.
+    made = columns.number > literal_column("0")
     sums = (
-        func.count(),
-        func.count(columns.call_id.distinct()),
+        func.count(case((made, 1))),
+        func.count(case((made, columns.call_id)).distinct()),
         func.count(case((held, 1))),
         _total(case((held, columns.held_pusd))),
         _total(columns.cost_pusd),

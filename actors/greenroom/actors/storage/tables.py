@@ -89,13 +89,29 @@ attempts = Table(
 """The ledger: one row per hold, which is one per attempt. `state` is 'held' or 'settled'; `number` counts a call's
 attempts from 1; `outcome` is 'ok' or the class of the failure."""
 
-# Three indexes, each worth its share of every insert: rows of open holds only (a handful at any time), rows of jobs
-# only, and the time, which only ever grows and so lands on the rightmost page.
+# Indexes, each worth its share of an insert: rows of open holds only (a handful at any time), the time, which only
+# ever grows and so lands on the rightmost page, and of each scope that a budget may have only the rows that name one.
 _HELD = text("state = 'held'")
-_OF_A_JOB = text("job_id IS NOT NULL")
 Index("ix_attempts_held", attempts.c.runtime_id, sqlite_where=_HELD, postgresql_where=_HELD)
-Index("ix_attempts_job_id", attempts.c.job_id, sqlite_where=_OF_A_JOB, postgresql_where=_OF_A_JOB)
 Index("ix_attempts_started_at_ms", attempts.c.started_at_ms)
+for _scope in (attempts.c.job_id, attempts.c.session_id, attempts.c.key_id, attempts.c.tag):
+    _named = text(f"{_scope.name} IS NOT NULL")
+    Index(f"ix_attempts_{_scope.name}", _scope, sqlite_where=_named, postgresql_where=_named)
+
+slices = Table(
+    "slices",
+    metadata,
+    Column("id", _Key, primary_key=True, autoincrement=False),
+    Column("runtime_id", Integer, nullable=False),
+    Column("reserved_pusd", BigInteger, nullable=False),
+    Column("job_id", Text),
+    Column("session_id", Text),
+    Column("key_id", Text),
+    Column("tag", Text),
+    Column("opened_at_ms", BigInteger, nullable=False),
+)
+"""What a runtime may hold for an account without a row in `attempts` yet. Its id is an unused one of `attempts`: should
+the runtime die, the slice becomes a row there."""
 
 jobs = Table(
     "jobs",
