@@ -5,13 +5,15 @@ import gc
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct, to_builtins
@@ -29,6 +31,32 @@ class Result(Struct, kw_only=True):
     min: float
     max: float
     against: dict[str, float] = {}
+
+    @classmethod
+    def of(
+        cls,
+        id_: str,
+        what: str,
+        values: list[float],
+        unit: str,
+        *,
+        target: float | None = None,
+        better: Literal["higher", "lower"] = "higher",
+        against: dict[str, float] | None = None,
+    ) -> "Result":
+        """The median of the rounds' values, and their spread."""
+        middle, least, most = spread(values)
+        return cls(
+            id=id_,
+            what=what,
+            value=middle,
+            unit=unit,
+            target=target,
+            better=better,
+            min=least,
+            max=most,
+            against=against or {},
+        )
 
     @property
     def meets(self) -> bool | None:
@@ -111,8 +139,24 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def report(benchmark: str, results: list[Result], compared: dict[str, str], *, as_json: bool) -> int:
-    """Print the results; 1 if a promise falls short, else 0."""
+def machine() -> str:
+    """What the figures were measured on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return f"{model.group(1) if model else platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def report(
+    benchmark: str,
+    results: list[Result],
+    compared: dict[str, str],
+    *,
+    as_json: bool,
+    lacks: Mapping[str, str] | None = None,
+) -> int:
+    """Print the results, and what could not be compared and why; 1 if a promise falls short, else 0."""
+    lacks = lacks or {}
     if as_json:
         rows = [to_builtins(result) | {"meets": result.meets} for result in results]
         print(
@@ -120,16 +164,20 @@ def report(benchmark: str, results: list[Result], compared: dict[str, str], *, a
                 {
                     "benchmark": benchmark,
                     "python": platform.python_version(),
-                    "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                    "machine": machine(),
                     "versions": compared,
+                    "lacks": lacks,
                     "results": rows,
                 }
             )
         )
     else:
-        print(f"{benchmark}: Python {platform.python_version()}, {os.cpu_count()} cores, {compared}")
+        told = ", ".join(f"{name} {number}" for name, number in compared.items())
+        print(f"{benchmark}: Python {platform.python_version()}; {machine()}; {told}")
         for result in results:
             _print(result)
+        for name, why in lacks.items():
+            print(f"  lacks {name}: {why}")
     return int(any(result.meets is False for result in results))
 
 

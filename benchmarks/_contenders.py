@@ -1,0 +1,173 @@
+"""Contenders: programs that wait, silent, until asked to measure something (`_peers/serving.py` is their side of it).
+
+All stand on one core and only one works at a time, so each round asks every one in turn and a drift of the machine's speed
+falls out of their ratios.
+"""
+
+import os
+import select
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+
+_ANSWER_S = 180.0
+_STEP = 1600  # a multiple of 64 casts in a burst, 100 clients and 200 restarts
+_MOST = 4_000_000
+_PEERS = Path(__file__).parent / "_peers"
+
+Figures = dict[str, float]
+Rounds = dict[str, list[Figures]]
+
+
+class Lacking(Exception):
+    """A contender cannot be compared; the words say why."""
+
+
+class Contender:
+    """One program.
+
+    Args:
+        name: what reports call it.
+        module: its module in `_peers`, with arguments, or an Erlang script there.
+        core: the core that it stands on.
+        by_wall: compare its wall time: its work is done by other processes, whose CPU time nobody adds up.
+        python: the interpreter that has what it imports.
+
+    Raises:
+        Lacking: it is not installed here, or does not start.
+    """
+
+    def __init__(
+        self, name: str, module: str, *, core: int, by_wall: bool = False, python: str = sys.executable
+    ) -> None:
+        self.name = name
+        self.rate_key = "per_s" if by_wall else "per_cpu_s"
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  # closed with it
+        try:
+            self._process = subprocess.Popen(
+                _command(module, python),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                cwd=_PEERS.parent.parent,
+            )
+        except FileNotFoundError as error:
+            raise Lacking(f"{error.filename} is not installed") from error
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(self._process.pid, {core})
+        told, _, rest = self._read().partition(" ")
+        if told != "ready":
+            self.close()
+            raise Lacking(rest or "did not start")
+        self.version, _, measures = rest.partition(" ")
+        self.measures = tuple(measures.split(","))
+
+    def measure(self, name: str, count: int) -> Figures:
+        """One measurement.
+
+        Raises:
+            Lacking: it has died, or has not answered within three minutes; it is closed.
+        """
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{name} {count}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise self._failed("died") from error
+        pairs = (pair.split("=") for pair in self._read().split())
+        return {key: float(value) for key, value in pairs}
+
+    def count_for(self, name: str, seconds: float) -> int:
+        """How many operations take about so many seconds, after a first go that also warms it up."""
+        self.measure(name, _STEP)
+        rate = self.measure(name, _STEP)[self.rate_key]
+        return min(max(round(rate * seconds / _STEP), 1) * _STEP, _MOST)
+
+    def close(self) -> None:
+        """Ends the program."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._errors.close()
+
+    def _read(self) -> str:
+        stream = self._process.stdout
+        assert stream is not None
+        readable, _, _ = select.select([stream], [], [], _ANSWER_S)
+        line = stream.readline() if readable else ""
+        if not line:
+            raise self._failed("died" if readable else f"did not answer within {_ANSWER_S:g} s")
+        return line.strip()
+
+    def _failed(self, what: str) -> Lacking:
+        self._errors.seek(0)
+        last = [line.strip() for line in self._errors.read().splitlines() if line.strip()][-1:]
+        self.close()
+        return Lacking(f"{what}: {last[0] if last else 'said nothing'}")
+
+
+def _command(module: str, python: str) -> list[str]:
+    if module.endswith(".escript"):
+        return ["escript", str(_PEERS / module)]
+    name, *arguments = module.split()
+    return [python, "-m", f"benchmarks._peers.{name}", *arguments]
+
+
+@contextmanager
+def started(
+    wanted: Iterable[tuple[str, str]], *, core: int, by_wall: Iterable[str] = ()
+) -> Generator[tuple[list[Contender], dict[str, str]]]:
+    """Starts contenders, given by name and module; gives those that run, and why the others do not."""
+    running: list[Contender] = []
+    lacks: dict[str, str] = {}
+    try:
+        for name, module in wanted:
+            try:
+                running.append(Contender(name, module, core=core, by_wall=name in by_wall))
+            except Lacking as why:
+                lacks[name] = str(why)
+        yield running, lacks
+    finally:
+        for contender in running:
+            contender.close()
+
+
+def interleaved(
+    contenders: list[Contender], measure: str, *, rounds: int, seconds: float, lacks: dict[str, str]
+) -> Rounds:
+    """Every contender that has this measure, one after the other, round after round. One that dies is left out."""
+    able = [one for one in contenders if measure in one.measures]
+    figures: Rounds = {}
+    counts: dict[str, int] = {}
+    for turn in range(-1, rounds):
+        for one in tuple(able):
+            try:
+                if turn < 0:
+                    counts[one.name] = one.count_for(measure, seconds)
+                else:
+                    figures.setdefault(one.name, []).append(one.measure(measure, counts[one.name]))
+            except Lacking as why:
+                lacks[f"{one.name}, {measure}"] = str(why)
+                able.remove(one)
+                contenders.remove(one)
+                figures.pop(one.name, None)
+    return figures
+
+
+def column(rounds: list[Figures], key: str) -> list[float]:
+    """One figure of every round."""
+    return [figures[key] for figures in rounds]
+
+
+def medians(rounds: Rounds, key: str, *, only: Iterable[str] | None = None) -> Figures:
+    """Each contender's median; of those that have this figure, or of some."""
+    names = rounds if only is None else [name for name in only if name in rounds]
+    return {name: statistics.median(column(rounds[name], key)) for name in names if key in rounds[name][0]}
