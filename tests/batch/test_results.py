@@ -1,17 +1,16 @@
 """The output file: what a crash leaves of it, and what goes on from there."""
 
-import json
+import csv
+import io
 from pathlib import Path
 
 import pytest
-from msgspec import Raw
+from hypothesis import given
+from hypothesis import strategies as st
 
 from greenroom.actors.batch import results
-from greenroom.actors.batch.results import ResultFile, answered, failed
-from greenroom.actors.events import ProviderError, Usage
-from greenroom.actors.flow import Reply
-
-BODY = b'{"id":"c1", "n":1.50}'
+from greenroom.actors.batch.renderings import csv_row
+from greenroom.actors.batch.results import OutputTaken, ResultFile
 
 
 @pytest.fixture
@@ -23,41 +22,6 @@ def out(tmp_path: Path) -> ResultFile:
 def path(out: ResultFile) -> Path:
     assert out.path is not None
     return out.path
-
-
-def test_an_answered_line_holds_the_providers_own_bytes() -> None:
-    reply = Reply(
-        text="Because.",
-        model="m",
-        provider="p",
-        finish_reason="stop",
-        usage=Usage(),
-        cost_pusd=1,
-        attempts=1,
-        raw=Raw(BODY),
-        request_id="r1",
-    )
-    line = answered("b-1", 'a"\n', reply)
-    assert BODY in line
-    assert b"\n" not in line
-    assert json.loads(line) == {
-        "id": "b-1",
-        "custom_id": 'a"\n',
-        "response": {"status_code": 200, "request_id": "r1", "body": {"id": "c1", "n": 1.5}},
-        "error": None,
-    }
-
-
-def test_a_failed_line_says_why() -> None:
-    error = ProviderError(kind="invalid_request", message="no\nsuch", param="seed")
-    line = failed("b-2", "a", error)
-    assert b"\n" not in line
-    assert json.loads(line) == {
-        "id": "b-2",
-        "custom_id": "a",
-        "response": None,
-        "error": {"code": "invalid_request", "message": "no\nsuch", "param": "seed"},
-    }
 
 
 @pytest.mark.parametrize(
@@ -79,26 +43,22 @@ def test_an_unfinished_last_line_is_cut_off(
 ) -> None:
     monkeypatch.setattr(results, "_BLOCK_BYTES", 8)
     path.write_bytes(before)
-    assert out.whole_lines() == (lines, len(after))
+    assert out.whole_records() == (lines, len(after))
     assert path.read_bytes() == after
 
 
 def test_no_file_has_no_lines(out: ResultFile, path: Path) -> None:
-    assert out.whole_lines() == (0, 0)
+    assert out.whole_records() == (0, 0)
     assert not path.exists()
 
 
-@pytest.mark.parametrize("block", [1, 2, 3, 4, 5, 7, 8, 100])
-def test_the_last_line_over_the_borders_of_blocks(
-    monkeypatch: pytest.MonkeyPatch, out: ResultFile, path: Path, block: int
-) -> None:
-    monkeypatch.setattr(results, "_BLOCK_BYTES", block)
-    lines = [b"one", b"", b"three33", b"four"]
-    path.write_bytes(b"".join(line + b"\n" for line in lines) + b"unfinished")
-    end = 0
-    for line in lines:
-        end += len(line) + 1
-        assert out.last_line(end) == line
+def test_whether_a_file_ends_with_a_record(out: ResultFile, path: Path) -> None:
+    path.write_bytes(b"one\n\nthree\nunfinished")
+    assert out.ends_with(b"one", 4)
+    assert out.ends_with(b"", 5)
+    assert out.ends_with(b"three", 11)
+    for record, size in ((b"one", 5), (b"on", 4), (b"tone", 4), (b"four", 11), (b"unfinished", 22)):
+        assert not out.ends_with(record, size)
 
 
 def test_appending_goes_on_behind_what_stands(out: ResultFile, path: Path) -> None:
@@ -112,7 +72,7 @@ def test_appending_goes_on_behind_what_stands(out: ResultFile, path: Path) -> No
     out.close()
     out.close()
     assert path.read_bytes() == b"one\ntwo\nthree\nfour\n"
-    assert out.whole_lines() == (4, 19)
+    assert out.whole_records() == (4, 19)
 
 
 def test_a_replacement_takes_the_place_at_once_and_only_when_told(out: ResultFile, path: Path) -> None:
@@ -152,7 +112,7 @@ def test_without_a_path_nothing_is_written_and_nothing_fails(
     nowhere.take(fresh)
     nowhere.sync()
     nowhere.close()
-    assert nowhere.whole_lines() == (0, 0)
+    assert nowhere.whole_records() == (0, 0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -167,3 +127,66 @@ def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ResultFile(tmp_path / "none" / "out.jsonl").open()
+
+
+class TestCsv:
+    HEADER = b'"a,b",answer'
+    RECORDS = (b"1,2", b'"x ""y""\n\r\nz",""', b'"\n"', b"3,4")
+
+    @pytest.fixture
+    def out(self, tmp_path: Path) -> ResultFile:
+        return ResultFile(tmp_path / "out.csv", self.HEADER)
+
+    @pytest.mark.parametrize("block", [1, 2, 3, 5, 8, 100])
+    def test_cut_anywhere_it_comes_back_to_its_last_whole_record(
+        self, monkeypatch: pytest.MonkeyPatch, out: ResultFile, path: Path, block: int
+    ) -> None:
+        monkeypatch.setattr(results, "_BLOCK_BYTES", block)
+        out.open()
+        out.append(self.RECORDS)
+        out.close()
+        whole = path.read_bytes()
+        ends = [len(self.HEADER) + 1]
+        for record in self.RECORDS:
+            ends.append(ends[-1] + len(record) + 1)
+        for cut in range(len(whole) + 1):
+            path.write_bytes(whole[:cut])
+            count = sum(end <= cut for end in ends) - 1
+            expected = (count, ends[count] - ends[0]) if count >= 0 else (0, 0)
+            assert out.whole_records() == expected
+            assert path.read_bytes() == (whole[: ends[count]] if count >= 0 else b"")
+            if count > 0:
+                assert out.ends_with(self.RECORDS[count - 1], expected[1])
+                assert not out.ends_with(b"x" + self.RECORDS[count - 1][1:], expected[1])
+
+    def test_the_header_stands_once_however_often_it_is_opened(self, out: ResultFile, path: Path) -> None:
+        for record in (b"1,2", b"3,4"):
+            out.open()
+            out.append([record])
+            out.close()
+        fresh = out.replacement()
+        assert path.read_bytes() == self.HEADER + b"\n1,2\n3,4\n"
+        fresh.append([b"5,6"])
+        out.take(fresh)
+        out.close()
+        assert path.read_bytes() == self.HEADER + b"\n5,6\n"
+
+    @pytest.mark.parametrize("content", [b"other\n1\n", b"other", b'"a,b",answers\n1,2,3\n'])
+    def test_another_header_is_not_ours_and_left_alone(
+        self, out: ResultFile, path: Path, content: bytes
+    ) -> None:
+        path.write_bytes(content)
+        with pytest.raises(OutputTaken, match="is not what the job wrote"):
+            out.whole_records()
+        assert path.read_bytes() == content
+
+
+@given(
+    st.lists(
+        st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=2, max_size=3),
+        max_size=5,
+    )
+)
+def test_rows_read_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]) -> None:
+    text = b"".join(csv_row(row) + b"\n" for row in rows).decode()
+    assert list(csv.reader(io.StringIO(text, newline=""), strict=True)) == rows

@@ -5,8 +5,16 @@ from greenroom.actors.batch.actor import GetProgress as GetProgress
 from greenroom.actors.batch.actor import JobProgress as JobProgress
 from greenroom.actors.batch.actor import StopJob as StopJob
 from greenroom.actors.batch.actor import WaitJob as WaitJob
-from greenroom.actors.batch.lines import BadLine as BadLine
-from greenroom.actors.batch.lines import Defaults as Defaults
+from greenroom.actors.batch.input.errors import BadInput as BadInput
+from greenroom.actors.batch.input.errors import BadLine as BadLine
+from greenroom.actors.batch.input.lines import Defaults as Defaults
+from greenroom.actors.batch.input.options import JobOptions as JobOptions
+from greenroom.actors.batch.input.options import job_options as job_options
+from greenroom.actors.batch.input.options import read_params as read_params
+from greenroom.actors.batch.input.reading import InputForm as InputForm
+from greenroom.actors.batch.input.scan import ModelShare as ModelShare
+from greenroom.actors.batch.input.scan import Scan as Scan
+from greenroom.actors.batch.input.scan import scan as scan
 from greenroom.actors.batch.records import ChangedInput as ChangedInput
 from greenroom.actors.batch.records import JobRefused as JobRefused
 from greenroom.actors.batch.records import JobRequest as JobRequest
@@ -16,6 +24,3 @@ from greenroom.actors.batch.records import absolute as absolute
 from greenroom.actors.batch.records import default_out as default_out
 from greenroom.actors.batch.records import open_job as open_job
 from greenroom.actors.batch.results import OutputTaken as OutputTaken
-from greenroom.actors.batch.scan import ModelShare as ModelShare
-from greenroom.actors.batch.scan import Scan as Scan
-from greenroom.actors.batch.scan import scan as scan

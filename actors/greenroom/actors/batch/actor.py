@@ -16,11 +16,14 @@ import anyio.to_thread
 import structlog
 from msgspec import Struct
 
-from greenroom.actors.batch.lines import BadLine, digest, parse
+from greenroom.actors.batch.input.errors import BadLine
+from greenroom.actors.batch.input.lines import Line, parse
+from greenroom.actors.batch.input.reading import digest
+from greenroom.actors.batch.input.source import LineSource
 from greenroom.actors.batch.records import JobState, OpenJob, error_classes, finished_positions, state_change
+from greenroom.actors.batch.renderings import rendering
 from greenroom.actors.batch.restore import restore_output
-from greenroom.actors.batch.results import ResultFile, answered, failed
-from greenroom.actors.batch.source import LineSource
+from greenroom.actors.batch.results import ResultFile
 from greenroom.actors.events import ErrorKind, ProviderError, ProviderFailed, Usage
 from greenroom.actors.flow import Closed, Flow
 from greenroom.actors.kernel import (
@@ -148,7 +151,8 @@ class Batch(Actor):
         self._flow = flow
         self._store = store
         self._now_ms = now_ms
-        self._output = ResultFile(job.request.out)
+        self._rendering = rendering(job.request.out, job.scan.columns)
+        self._output = ResultFile(job.request.out, self._rendering.header)
         self._account = Account(job_id=job.id)
         self._state: Literal["running", "stopping", "halted"] = "running"
         self._because: _Hopeless | None = None
@@ -175,7 +179,7 @@ class Batch(Actor):
         self._errors = await error_classes(store, job.id)
         await restore_output(store, job.id, self._output)
         done = await finished_positions(store, job.id, job.scan.span)
-        self._source = LineSource(job.request.path, job.scan.span, done, job.scan.repeated)
+        self._source = LineSource(job.request.path, job.request.form, job.scan.span, done, job.scan.repeated)
         left = max(1, job.scan.lines - count)
         self._pullers = min(job.request.concurrency, left)
         for _ in range(self._pullers):
@@ -281,7 +285,7 @@ class Batch(Actor):
     async def _ask(self, position: int, raw: bytes) -> None:
         """One line, from its bytes to a message about what came of it."""
         try:
-            line = parse(raw, position + 1, self._job.request.defaults)
+            line = parse(raw, position + 1, self._job.request.defaults, self._job.scan.columns)
         except BadLine:
             self._taken_up += 1  # Passed over as the scan said, and the caller agreed to.
             return
@@ -292,21 +296,21 @@ class Batch(Actor):
         except Refused as refused:
             self.ref.cast(_Hopeless(str(refused), None))
         except ProviderFailed as failure:
-            self._item_failed(position, line.custom_id, raw, failure)
+            self._item_failed(position, line, raw, failure)
         else:
-            result = answered(self._result_id(position), line.custom_id, reply)
+            result = self._rendering.answered(self._result_id(position), position + 1, line, reply)
             self.ref.cast(
                 _ItemDone(position, line.custom_id, digest(raw), result, reply.cost_pusd, reply.usage, None)
             )
 
-    def _item_failed(self, position: int, custom_id: str, raw: bytes, failure: ProviderFailed) -> None:
+    def _item_failed(self, position: int, line: Line, raw: bytes, failure: ProviderFailed) -> None:
         error: ProviderError = failure.error
         if error.kind in (_FATAL if self._ok else _FATAL_AT_FIRST):
             self.ref.cast(_Hopeless(str(failure), error.kind))
             return
-        result = failed(self._result_id(position), custom_id, error)
+        result = self._rendering.failed(self._result_id(position), position + 1, line, failure)
         self.ref.cast(
-            _ItemDone(position, custom_id, digest(raw), result, failure.cost_pusd, Usage(), error.kind)
+            _ItemDone(position, line.custom_id, digest(raw), result, failure.cost_pusd, Usage(), error.kind)
         )
 
     def _result_id(self, position: int) -> str:

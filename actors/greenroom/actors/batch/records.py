@@ -16,8 +16,9 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import bindparam, case, delete, false, func, select, update
 
-from greenroom.actors.batch.lines import Defaults, digest, raw_lines
-from greenroom.actors.batch.scan import Scan
+from greenroom.actors.batch.input.lines import Defaults
+from greenroom.actors.batch.input.reading import InputForm, digest, records
+from greenroom.actors.batch.input.scan import Scan
 from greenroom.actors.kernel import ActorRef
 from greenroom.actors.storage import FINISHED_ITEMS, INSERT_JOB, ITEM_RESULTS, PAGE, Commit, Query, Write
 from greenroom.actors.storage.tables import items, jobs
@@ -78,14 +79,16 @@ class ChangedInput(JobRefused):
 class JobRequest(Struct, frozen=True, kw_only=True):
     """What a caller asks for.
 
-    `path` is the file to read; `source` is what to call it (for standard input the two differ). `out` None: no file,
-    the rows are the output. `concurrency` is how many lines may be in flight.
+    `path` is the file to read, JSON lines or CSV by `form`; `source` is what to call it (for standard input the two
+    differ). `out` None: no file, the rows are the output; a name that ends in `.csv` is written as CSV, any other as
+    OpenAI's batch output lines. `concurrency` is how many lines may be in flight.
     """
 
     path: Path
     source: str
     out: Path | None
     defaults: Defaults
+    form: InputForm = "jsonl"
     limit: int | None = None
     concurrency: int = 64
     retry_failed: bool = False
@@ -108,10 +111,13 @@ class OpenJob(Struct, frozen=True, kw_only=True):
         return self.finished >= self.scan.lines
 
 
-class _Identity(Struct, frozen=True):
+class _Identity(Struct, frozen=True, omit_defaults=True):
     model: str | None
     max_tokens: int | None
     system: str | None
+    prompt: str | None = None
+    options: str | None = None
+    columns: tuple[str, ...] | None = None
 
 
 async def open_job(store: ActorRef, request: JobRequest, scan: Scan, new_id: str, now_ms: int) -> OpenJob:
@@ -122,14 +128,14 @@ async def open_job(store: ActorRef, request: JobRequest, scan: Scan, new_id: str
         ChangedInput: naming the first line that was answered and has changed.
         StorageFailed: the database cannot be read or written.
     """
-    identity = msgspec.json.encode(_identity(request.defaults)).decode()
+    identity = msgspec.json.encode(_identity(request.defaults, scan)).decode()
     rows = await store.call(Query(_JOB_BY_OUT, {"out": str(request.out)})) if request.out else []
     if not rows:
         await anyio.to_thread.run_sync(_refuse_foreign_file, request.out)
         await _insert(store, request, scan, new_id=new_id, identity=identity, now_ms=now_ms)
         return OpenJob(id=new_id, request=request, scan=scan)
     job_id, _, source, known_digest, settings, _ = cast("tuple[str, str, str, str, str, bool]", rows[0])
-    _refuse_other(request, source, settings)
+    _refuse_other(request, scan, source, settings)
     if known_digest != scan.digest:
         await _refuse_changed(store, job_id, request)
         values = {"job_id": job_id, "digest": scan.digest, "lines": scan.lines, "updated_at_ms": now_ms}
@@ -175,8 +181,15 @@ async def _insert(
     await store.call(Commit((Write(INSERT_JOB, (row,)),)))
 
 
-def _identity(defaults: Defaults) -> _Identity:
-    return _Identity(defaults.model or defaults.fallback_model, defaults.max_tokens, defaults.system)
+def _identity(defaults: Defaults, scan: Scan) -> _Identity:
+    return _Identity(
+        model=defaults.model or defaults.fallback_model,
+        max_tokens=defaults.max_tokens,
+        system=defaults.system,
+        prompt=defaults.prompt,
+        options=defaults.options.as_json,
+        columns=scan.columns,
+    )
 
 
 def _refuse_foreign_file(out: Path | None) -> None:
@@ -187,8 +200,8 @@ def _refuse_foreign_file(out: Path | None) -> None:
         )
 
 
-def _refuse_other(request: JobRequest, source: str, settings: str) -> None:
-    was, wanted = msgspec.json.decode(settings, type=_Identity), _identity(request.defaults)
+def _refuse_other(request: JobRequest, scan: Scan, source: str, settings: str) -> None:
+    was, wanted = msgspec.json.decode(settings, type=_Identity), _identity(request.defaults, scan)
     differing = [
         f"{name} was {before!r}, now {now!r}"
         for name, before, now in (
@@ -196,6 +209,9 @@ def _refuse_other(request: JobRequest, source: str, settings: str) -> None:
             ("model", was.model, wanted.model),
             ("max tokens", was.max_tokens, wanted.max_tokens),
             ("system text", was.system, wanted.system),
+            ("prompt", was.prompt, wanted.prompt),
+            ("options", was.options, wanted.options),
+            ("columns", was.columns, wanted.columns),
         )
         if before != now
     ]
@@ -208,7 +224,7 @@ def _refuse_other(request: JobRequest, source: str, settings: str) -> None:
 
 async def _refuse_changed(store: ActorRef, job_id: str, request: JobRequest) -> None:
     known = {position: line_digest async for position, _, line_digest in _finished(store, job_id)}
-    changed = await anyio.to_thread.run_sync(partial(_first_changed, request.path, known))
+    changed = await anyio.to_thread.run_sync(partial(_first_changed, request.path, request.form, known))
     if changed is not None:
         raise ChangedInput(
             f"{request.source}, line {changed} has changed since it was answered: put it back, "
@@ -216,13 +232,13 @@ async def _refuse_changed(store: ActorRef, job_id: str, request: JobRequest) -> 
         )
 
 
-def _first_changed(path: Path, known: dict[int, bytes]) -> int | None:
+def _first_changed(path: Path, form: InputForm, known: dict[int, bytes]) -> int | None:
     left = dict(known)
     with path.open("rb") as file:
-        for position, raw in enumerate(raw_lines(file)):
-            before = left.pop(position, None)
+        for number, raw in records(file, form):
+            before = left.pop(number - 1, None)
             if before is not None and before != digest(raw):
-                return position + 1
+                return number
             if not left:
                 return None
     return min(left) + 1 if left else None

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from greenroom.actors.batch.lines import Defaults
-from greenroom.actors.batch.scan import ModelShare, scan
+from greenroom.actors.batch.input.lines import Defaults
+from greenroom.actors.batch.input.scan import ModelShare, scan
 
 JOB = Defaults(fallback_model="sim/fast")
 

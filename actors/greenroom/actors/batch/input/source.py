@@ -2,13 +2,12 @@
 
 from collections import deque
 from collections.abc import Collection, Iterator
-from itertools import islice
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
-from greenroom.actors.batch.lines import raw_lines
+from greenroom.actors.batch.input.reading import InputForm, records
 
 _AHEAD_LINES = 1024
 _AHEAD_BYTES = 1 << 20
@@ -19,13 +18,17 @@ class LineSource:
 
     Args:
         path: the input.
-        span: how many physical lines of it belong to the job.
+        form: JSON lines, or CSV, whose first row is passed over.
+        span: the number of the last line that belongs to the job.
         done: one byte a line; lines whose byte is set are passed over.
         skip: numbers (from 1) of lines to pass over.
     """
 
-    def __init__(self, path: Path, span: int, done: bytearray, skip: Collection[int]) -> None:
+    def __init__(
+        self, path: Path, form: InputForm, span: int, done: bytearray, skip: Collection[int]
+    ) -> None:
         self._path = path
+        self._form: InputForm = form
         self._done = done
         self._skip = skip
         self._span = span
@@ -45,24 +48,26 @@ class LineSource:
                 return None
             async with self._filling:
                 if not self._ahead and not self._ended:
-                    ahead = await anyio.to_thread.run_sync(self._fill)
-                    self._ended = not ahead
-                    self._ahead.extend(ahead)
+                    # The thread itself puts down what it read: a caller cancelled meanwhile takes nothing with it.
+                    await anyio.to_thread.run_sync(self._fill)
         self.taken += 1
         return self._ahead.popleft()
 
-    def _fill(self) -> list[tuple[int, bytes]]:
-        ahead: list[tuple[int, bytes]] = []
+    def _fill(self) -> None:
         size = 0
         for position, raw in self._lines:
-            ahead.append((position, raw))
+            self._ahead.append((position, raw))
             size += len(raw)
-            if size >= _AHEAD_BYTES or len(ahead) >= _AHEAD_LINES:
-                break
-        return ahead
+            if size >= _AHEAD_BYTES or len(self._ahead) >= _AHEAD_LINES:
+                return
+        self._ended = True
 
     def _read(self) -> Iterator[tuple[int, bytes]]:
         with self._path.open("rb") as file:
-            for position, raw in enumerate(islice(raw_lines(file), self._span)):
-                if raw and not self._done[position] and position + 1 not in self._skip:
-                    yield position, raw
+            for number, raw in records(file, self._form):
+                if number > self._span:
+                    return
+                if number == 1 and self._form == "csv":
+                    continue
+                if raw and not self._done[number - 1] and number not in self._skip:
+                    yield number - 1, raw

@@ -4,14 +4,18 @@ It runs in a thread and keeps 8 bytes a line (for duplicate ids), whatever the s
 """
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from hashlib import blake2b
-from itertools import islice, pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 from msgspec import Struct
 
-from greenroom.actors.batch.lines import BadLine, Defaults, parse, raw_lines
+from greenroom.actors.batch.input.errors import BadLine
+from greenroom.actors.batch.input.lines import Defaults, Line, check_defaults, parse
+from greenroom.actors.batch.input.reading import InputForm, records
+from greenroom.actors.batch.input.rows import columns
 from greenroom.actors.providers import ChatRequest, TextPart
 
 _REPORTED = 20
@@ -35,8 +39,8 @@ class Scan(Struct, frozen=True, kw_only=True):
     """What the input holds.
 
     `lines` counts what will be asked; `bad_count` what cannot be, the first of which are in `bad`; `digest` is of the
-    whole input's bytes; `span` is how many physical lines were looked at; `repeated` are the numbers of lines whose
-    `custom_id` stands earlier already.
+    whole input's records; `span` is the number of the last line that was looked at (a CSV row goes by its first one);
+    `repeated` are the numbers of lines whose `custom_id` stands earlier already; `columns` are a CSV input's.
     """
 
     lines: int
@@ -46,6 +50,7 @@ class Scan(Struct, frozen=True, kw_only=True):
     digest: str
     models: dict[str, ModelShare]
     repeated: frozenset[int] = frozenset()
+    columns: tuple[str, ...] | None = None
 
     @property
     def input_tokens(self) -> int:
@@ -56,6 +61,7 @@ def scan(
     path: Path,
     defaults: Defaults,
     *,
+    form: InputForm = "jsonl",
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Scan:
@@ -64,28 +70,32 @@ def scan(
     Args:
         path: the input. Blank lines are passed over.
         defaults: what the job says for all lines.
+        form: JSON lines, or CSV with a row of column names.
         limit: how many lines to ask at most; None: all.
         progress: told the number of lines so far, now and then.
 
     Raises:
+        BadInput: no line could be asked: the columns or a template are wrong.
         OSError: the file cannot be read.
     """
+    names = columns(path) if form == "csv" else None
+    check_defaults(defaults, names)
     whole = blake2b(digest_size=16)
     ids = array("Q")
     bad: list[BadLine] = []
     bad_count = lines = span = 0
     models: dict[str, ModelShare] = {}
     with path.open("rb") as file:
-        for number, raw in enumerate(raw_lines(file), 1):
+        for number, raw in records(file, form):
             if limit is not None and lines >= limit:
                 break
             span = number
             whole.update(raw)
             whole.update(b"\n")
-            if not raw:
+            if not raw or (names is not None and number == 1):
                 continue
             try:
-                line = parse(raw, number, defaults)
+                line = parse(raw, number, defaults, names)
             except BadLine as error:
                 bad_count += 1
                 if len(bad) < _REPORTED:
@@ -94,10 +104,13 @@ def scan(
             lines += 1
             ids.append(_id_hash(line.custom_id))
             _weigh(models.setdefault(line.request.model, ModelShare()), line.request)
-            if progress is not None and number % _EVERY == 0:
+            if progress is not None and lines % _EVERY == 0:
                 progress(number)
     twice = _duplicates(ids)
-    found = _take_out_duplicates(path, span, twice, defaults, models) if twice else []
+    found: list[BadLine] = []
+    if twice:
+        parsed = _lines(path, span, defaults, form, names)
+        found = _take_out_duplicates(parsed, twice, models)
     return Scan(
         lines=lines - len(found),
         span=span,
@@ -106,6 +119,7 @@ def scan(
         digest=whole.hexdigest(),
         models={model: share for model, share in models.items() if share.lines},
         repeated=frozenset(error.number for error in found),
+        columns=names,
     )
 
 
@@ -138,22 +152,28 @@ def _duplicates(ids: "array[int]") -> set[int]:
     return {a for a, b in pairwise(ordered) if a == b}
 
 
+def _lines(
+    path: Path, span: int, defaults: Defaults, form: InputForm, names: tuple[str, ...] | None
+) -> Iterator[tuple[int, Line]]:
+    """The lines that can be asked, with their numbers."""
+    with path.open("rb") as file:
+        for number, raw in takewhile(lambda record: record[0] <= span, records(file, form)):
+            if raw and not (names is not None and number == 1):
+                with suppress(BadLine):
+                    yield number, parse(raw, number, defaults, names)
+
+
 def _take_out_duplicates(
-    path: Path, span: int, hashes: set[int], defaults: Defaults, models: dict[str, ModelShare]
+    lines: Iterable[tuple[int, Line]], hashes: set[int], models: dict[str, ModelShare]
 ) -> list[BadLine]:
     """Find the lines behind suspicious hashes; the first line of an id is good, the later ones weigh nothing."""
     first: dict[str, int] = {}
     found: list[BadLine] = []
-    with path.open("rb") as file:
-        for number, raw in enumerate(islice(raw_lines(file), span), 1):
-            try:
-                line = parse(raw, number, defaults)
-            except BadLine:
-                continue
-            custom_id = line.custom_id
-            if _id_hash(custom_id) in hashes and first.setdefault(custom_id, number) != number:
-                found.append(
-                    BadLine(number, f"custom_id {custom_id!r} stands on line {first[custom_id]} already")
-                )
-                _weigh(models[line.request.model], line.request, -1)
+    for number, line in lines:
+        custom_id = line.custom_id
+        if _id_hash(custom_id) in hashes and first.setdefault(custom_id, number) != number:
+            found.append(
+                BadLine(number, f"custom_id {custom_id!r} stands on line {first[custom_id]} already")
+            )
+            _weigh(models[line.request.model], line.request, -1)
     return found

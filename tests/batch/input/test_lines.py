@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from greenroom.actors.batch import lines
-from greenroom.actors.batch.lines import BadLine, Defaults, digest, parse, raw_lines
+from greenroom.actors.batch.input import lines, reading
+from greenroom.actors.batch.input.errors import BadLine
+from greenroom.actors.batch.input.lines import Defaults, parse
+from greenroom.actors.batch.input.reading import digest, raw_lines
 from greenroom.actors.providers import Message
 
 JOB = Defaults(fallback_model="sim/fast")
@@ -188,7 +190,8 @@ def test_raw_lines(text: bytes, expected: list[bytes]) -> None:
 def test_a_line_too_long_is_one_bad_line_and_the_next_is_whole(
     monkeypatch: pytest.MonkeyPatch, length: int, end: bytes
 ) -> None:
-    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 10)
+    monkeypatch.setattr(reading, "MAX_RECORD_BYTES", 10)
+    monkeypatch.setattr(lines, "MAX_RECORD_BYTES", 10)
     first, *others = raw_lines(io.BytesIO(b"x" * length + end + (b"next\n" if end else b"")))
     assert others == ([b"next"] if end else [])
     if length > 10:
