@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 INPUT ?= examples/support_tickets.jsonl
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak lock clean
+.PHONY: help run test check bench oracle soak lock clean
 
 help:  ## show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -34,6 +34,9 @@ check: $(STAMP)  ## lint, types, layers
 
 bench: $(STAMP)  ## run the benchmarks
 	$(BIN)/python -m benchmarks
+
+oracle: $(STAMP)  ## let a real Erlang/OTP play the conformance cases (erlang-base)
+	$(BIN)/python -m pytest tests/conformance/oracle
 
 soak: $(STAMP)  ## the long forms of the chaos and kill tests
 	$(BIN)/python -m pytest -m soak --timeout 3600

@@ -25,6 +25,11 @@ async def refs(supervisor: ActorRef) -> dict[str, ActorRef]:
     return {id_: info.ref for id_, info in (await infos(supervisor)).items() if info.ref is not None}
 
 
+def renewed(before: dict[str, ActorRef], after: dict[str, ActorRef]) -> dict[str, str]:
+    """Which children are the same incarnation as before, and which are new."""
+    return {id_: "same" if ref is before[id_] else "new" for id_, ref in after.items()}
+
+
 async def end(system: ActorSystem, child: ActorRef) -> None:
     """Kill a child, and wait until everybody has drawn the consequences."""
     system.kill(child)
@@ -36,4 +41,4 @@ async def supervise(system: ActorSystem, *specs: ChildSpec, **options: Any) -> A
     return await system.start(Supervisor, list(specs), **options)
 
 
-__all__ = ["CountChildren", "StartChild", "end", "infos", "puppet", "refs", "supervise"]
+__all__ = ["CountChildren", "StartChild", "end", "infos", "puppet", "refs", "renewed", "supervise"]
