@@ -267,10 +267,10 @@ class ActorSystem(Inspecting):
         core = self._open_core = Core(self, self.clock, self._dead_letters_kept)
         core.on_dead_letter = self._on_dead_letter
         core.on_report = self._on_report
-        if self._stall_s is not None:
-            self._watch_loop = LoopWatch(core, self._stall_s, self._on_stall)
         for number in self._stop_on_signals:
             core.loop.add_signal_handler(number, core.interrupt, SystemExit(128 + number))
+        if self._stall_s is not None:
+            self._watch_loop = LoopWatch(core, self._stall_s, self._on_stall)
         return self
 
     async def __aexit__(
