@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import anyio
 
+from greenroom.actors.attempt import Line
 from greenroom.actors.catalog import UnknownModel
-from greenroom.actors.flow import Line
 from greenroom.actors.kernel import ActorSystem
 from greenroom.actors.limiter import Limiter
 from greenroom.actors.pool import Pool, Sockets

@@ -1,0 +1,210 @@
+"""One attempt of a call: money, a permit and a connection, each asked for in turn, all given back whatever happens.
+
+Actors own state, not bytes. Each actor asked here is asked by name, with a message that may be sent twice, so a
+restart of any of them is a wait and not a failure. A ticket is made by who asks, so what an actor granted and could
+not tell is given back too.
+"""
+
+import math
+from collections.abc import Callable
+
+import aiohttp
+import structlog
+from msgspec import Struct, structs
+
+from greenroom.actors.catalog import Route
+from greenroom.actors.events import ProviderError, ProviderFailed, Usage
+from greenroom.actors.kernel import ActorExited, ActorRef, Cast, Clock, Overloaded, Refused
+from greenroom.actors.ledger import Account, Hold, Outbox, Settle
+from greenroom.actors.limiter import Admit, Freeze, Release
+from greenroom.actors.pool import Lease, Outcome, Sockets
+from greenroom.actors.prices import Price
+from greenroom.actors.providers import Completion, WireRequest
+
+_log = structlog.get_logger(__name__)
+_BYTES_PER_TOKEN = 4
+"""A fair guess for admission, which needs an estimate and not a bound."""
+
+
+class Line(Struct, frozen=True):
+    """What reaches one provider: its actors by name, and what outlives them."""
+
+    limiter: ActorRef
+    pool: ActorRef
+    sockets: Sockets
+    permits: dict[int, Admit]
+
+
+class CallState(Struct, gc=False):
+    """What stays the same over a call's attempts, and what they add up to."""
+
+    id: int
+    route: Route
+    line: Line
+    wire: WireRequest
+    max_tokens: int
+    account: Account
+    priority: int
+    started_s: float
+    deadline_s: float
+    cost_pusd: int = 0
+    usage: Usage = Usage()
+
+
+class Attempt(Struct, gc=False):
+    """What one attempt came to so far. Unless it is said otherwise, it was cancelled.
+
+    `sent_s` is set while the provider may be serving the request, and so may charge for it. `refused`: the ledger did
+    not grant the hold, so there is nothing to settle.
+    """
+
+    hold: Hold
+    outcome: str = "cancelled"
+    sent_s: float | None = None
+    cost_pusd: int = 0
+    usage: Usage = Usage()
+    estimated: bool = False
+    refused: bool = False
+    request_id: str | None = None
+
+    def answered(self, price: Price, completion: Completion) -> None:
+        """A whole answer came; one that states no usage is charged the upper bound."""
+        self.outcome = "ok"
+        self.usage = completion.usage
+        if completion.usage_reported:
+            self.cost_pusd = price.cost_pusd(completion.usage)
+        else:
+            self.charge_bound_if_sent()
+
+    def charge_bound_if_sent(self) -> None:
+        """What is unknown is charged at its upper bound: a hard cap holds even if the provider charged all of it."""
+        if self.sent_s is not None:
+            self.cost_pusd = self.hold.bound_pusd
+            self.estimated = self.cost_pusd > 0
+
+
+class Attempts:
+    """Begins attempts and gives back what they were granted.
+
+    Args:
+        ledger: the ledger, by name.
+        outbox: where holds and settlements outlive the ledger.
+        next_ticket: a number never given before, in any process.
+        clock: time.
+        max_freeze_s: how long a provider may keep everybody waiting by its Retry-After.
+    """
+
+    def __init__(
+        self,
+        ledger: ActorRef,
+        outbox: Outbox,
+        next_ticket: Callable[[], int],
+        clock: Clock,
+        max_freeze_s: float,
+    ) -> None:
+        self._ledger = ledger
+        self._outbox = outbox
+        self._next_ticket = next_ticket
+        self._clock = clock
+        self._max_freeze_s = max_freeze_s
+
+    def begin(self, call: CallState, number: int) -> Attempt:
+        """Make an attempt known to those who outlive the ledger. `give_back` must follow, whatever happens."""
+        attempt = Attempt(self._hold(call, number))
+        self._outbox.open(attempt.hold)
+        return attempt
+
+    async def acquire(self, call: CallState, attempt: Attempt) -> aiohttp.ClientSession:
+        """Money, then a permit, then a connection, each within what is left of the call.
+
+        Raises:
+            Refused: the ledger's or the limiter's.
+            ProviderFailed: one of them did not answer in time.
+        """
+        line, hold = call.line, attempt.hold
+        ticket = hold.ticket
+        admit = Admit(ticket, len(call.wire.body) // _BYTES_PER_TOKEN + call.max_tokens, call.priority)
+        try:
+            await self._ledger.call(hold, timeout=self._left_s(call))
+        except Refused:
+            self._outbox.drop(hold)
+            attempt.refused = True
+            raise
+        except (TimeoutError, ActorExited) as error:
+            raise _unavailable("the ledger", error) from error
+        try:
+            await line.limiter.call(admit, timeout=self._left_s(call))
+            line.permits[ticket] = admit
+            return (await line.pool.call(Lease(ticket), timeout=self._left_s(call))).session
+        except (TimeoutError, ActorExited) as error:
+            raise _unavailable(f"the limiter and pool of {call.route.provider}", error) from error
+
+    def failed(self, call: CallState, attempt: Attempt, error: ProviderError) -> ProviderFailed:
+        """The attempt's failure with its whereabouts filled in; what it is charged is added to the call."""
+        attempt.outcome = error.kind
+        attempt.charge_bound_if_sent()
+        call.cost_pusd += attempt.cost_pusd
+        if error.kind in ("rate_limited", "overloaded") and error.retry_after_s is not None:
+            call.line.limiter.cast(Freeze(min(error.retry_after_s, self._max_freeze_s)))
+        return ProviderFailed(
+            structs.replace(
+                error,
+                provider=call.route.provider,
+                model=call.route.model,
+                attempts=attempt.hold.number,
+                request_id=attempt.request_id,
+            )
+        )
+
+    def give_back(self, call: CallState, attempt: Attempt) -> None:
+        """Return the lease and the permit, granted or not, and settle the hold. Nothing here waits or fails."""
+        line, hold = call.line, attempt.hold
+        if attempt.outcome == "cancelled":
+            attempt.charge_bound_if_sent()
+        now_s = self._clock.monotonic()
+        line.permits.pop(hold.ticket, None)
+        line.sockets.leases.discard(hold.ticket)
+        _cast(line.pool, Outcome(hold.ticket, attempt.outcome, now_s - (attempt.sent_s or now_s)))
+        _cast(line.limiter, Release(hold.ticket))
+        if attempt.refused:
+            return
+        self._outbox.settle(
+            Settle(
+                hold=hold,
+                outcome=attempt.outcome,
+                cost_pusd=attempt.cost_pusd,
+                usage=attempt.usage,
+                estimated=attempt.estimated,
+                settled_at_ms=int(self._clock.time() * 1000),
+                request_id=attempt.request_id,
+            )
+        )
+
+    def _hold(self, call: CallState, number: int) -> Hold:
+        # A token is never less than a byte, so the body's length bounds the input whatever the tokeniser.
+        return Hold(
+            ticket=self._next_ticket(),
+            call_id=call.id,
+            number=number,
+            provider=call.route.provider,
+            model=call.route.model,
+            bound_pusd=call.route.price.bound_pusd(len(call.wire.body), call.max_tokens),
+            account=call.account,
+            started_at_ms=int(self._clock.time() * 1000),
+        )
+
+    def _left_s(self, call: CallState) -> float:
+        # Whole seconds, so that the kernel's timeouts fall into a few common limits.
+        return max(1, math.ceil(call.deadline_s - self._clock.monotonic()))
+
+
+def _unavailable(what: str, error: Exception) -> ProviderFailed:
+    return ProviderFailed(ProviderError(kind="timeout", message=f"{what} did not answer in time: {error!r}"))
+
+
+def _cast(ref: ActorRef, message: Cast) -> None:
+    """Tell an actor what it no longer needs to keep; the dead need not know, the overloaded count it later."""
+    try:
+        ref.cast(message)
+    except Overloaded:
+        _log.warning("mailbox full, message lost", actor=str(ref), message=type(message).__name__)
