@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import anyio.to_thread
 import pytest
 from aiohttp import web
 from tests.inside import database, given_back, granted, named, settings, system, tree
+from tests.integration.commands import Greenroom, results
 from tests.integration.evidence import AttemptRow, exact_pusd, ledger
 from tests.integration.upstream import COMPLETION_TOKENS, PROMPT_TOKENS, Asked, Upstream, good
 
@@ -293,3 +296,44 @@ class TestADatabaseThatFails:
 def rt_waits_to_settle(clock: FakeClock) -> bool:
     due = clock.next_due()
     return due is not None and due <= 1.0
+
+
+LOSES_ITS_ROOT = """
+import sys
+from greenroom.runtime import runtime
+from greenroom.runtime.cli import main
+
+start_job = runtime.Runtime.start_job
+
+async def start_and_lose(self, opened):
+    job = await start_job(self, opened)
+    self._system.kill(self._tree.root)
+    return job
+
+runtime.Runtime.start_job = start_and_lose
+sys.argv = ["greenroom", "run", "in.jsonl"]
+main()
+"""
+
+
+def test_the_command_says_that_its_actors_failed_and_goes_on_the_next_time(greenroom: Greenroom) -> None:
+    simulator = greenroom.simulate()
+    greenroom.configure(simulator.base_url)
+    greenroom.prompts(30)
+    command = [sys.executable, "-c", LOSES_ITS_ROOT]
+    lost = subprocess.run(
+        command,
+        cwd=greenroom.folder,
+        env=greenroom.env,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert lost.returncode == 1, lost.stderr
+    assert "root supervisor gave up (Killed())" in lost.stderr
+    assert "the same command goes on where it was" in lost.stderr
+    assert "Traceback" not in lost.stderr
+    again = greenroom.run("run", "in.jsonl", "--json")
+    assert (again.code, again.json["ok"]) == (0, 30)
+    assert len(results(greenroom.folder / "in.results.jsonl")) == 30

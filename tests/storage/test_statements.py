@@ -272,10 +272,11 @@ def test_finished_items_and_results_come_page_by_page(database: Database, path: 
     assert first[0] == (0, b"%d" % (count - 1))
     assert ask(path, ITEM_RESULTS, {"job_id": "j", "after_seq": first[-1][0]})[-1] == (count - 1, b"0")
 
-    assert ask(path, JOB_TOTALS, {"job_id": "j"}) == [
+    assert ask(path, JOB_TOTALS, {"job_id": "j", "span": 1 << 30}) == [
         (count, (count + 1) // 2, count - 1, 7 * count, 3 * count, 2 * count)
     ]
-    assert ask(path, JOB_TOTALS, {"job_id": "none"}) == [(0, 0, -1, 0, 0, 0)]
+    assert ask(path, JOB_TOTALS, {"job_id": "j", "span": 3}) == [(3, 2, count - 1, 21, 9, 6)]
+    assert ask(path, JOB_TOTALS, {"job_id": "none", "span": 1 << 30}) == [(0, 0, -1, 0, 0, 0)]
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 import asyncio
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -28,8 +28,8 @@ from greenroom.actors.batch import (
     open_job,
     scan,
 )
-from greenroom.actors.flow import Reply
-from greenroom.actors.kernel import ActorRef, ActorSystem, Clock
+from greenroom.actors.flow import Reply, RuntimeFailed
+from greenroom.actors.kernel import ActorSystem, Clock
 from greenroom.actors.providers import ChatRequest, Message
 from greenroom.actors.providers.hosts import SIMULATOR, simulator
 from greenroom.actors.settings import Settings
@@ -37,23 +37,28 @@ from greenroom.actors.storage import Database
 from greenroom.runtime.config import Chosen, choose_providers, database_url, load_settings
 from greenroom.runtime.simulator import Simulator, SimulatorSettings
 from greenroom.runtime.telemetry import Telemetry
-from greenroom.supervisors.batches import start_batch
+from greenroom.supervisors.batches import Running
 from greenroom.supervisors.tree import Tree, start_tree
 
 _SETTLE_TIMEOUT_S = 5.0
 # Looked up when imported: metadata lies in files, and the loop must not read any.
 _VERSION = version("greenroom")
 _SIMULATED_LATENCY = "lognormal(p50=0.15,p95=0.4)"
+_Result = TypeVar("_Result")
+Failure: TypeAlias = "asyncio.Future[RuntimeFailed]"
+"""Done when the root supervisor has given up, so that nobody waits for an actor that nobody will start again."""
 
 
 class Job:
     """A running job. It goes on by itself; dropping this handle stops nothing."""
 
-    def __init__(self, ref: ActorRef, opened: OpenJob) -> None:
-        self._ref = ref
+    def __init__(self, running: Running, opened: OpenJob, failure: Failure) -> None:
+        self._ref = running.ref
+        self._memory = running.memory
         self.opened = opened
         # Asked for at once, since the actor is gone when the job is over.
-        self._ended = asyncio.ensure_future(ref.call(WaitJob(), timeout=None))
+        waiting = self._ref.call(WaitJob(), timeout=None)
+        self._ended = asyncio.ensure_future(unless_failed(waiting, failure))
         self._ended.add_done_callback(_looked_at)
 
     @property
@@ -61,7 +66,11 @@ class Job:
         return self.opened.id
 
     async def progress(self) -> JobProgress:
-        """Where the job stands now."""
+        """Where the job stands now.
+
+        Raises:
+            RuntimeFailed: see there.
+        """
         reading = asyncio.ensure_future(self._ref.call(GetProgress(), timeout=60.0))
         try:
             await asyncio.wait({reading, self._ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -70,11 +79,16 @@ class Job:
             reading.cancel()
 
     async def wait(self) -> JobProgress:
-        """Wait for its end: `done`, `stopped` or `halted`. Cancelling stops the waiting, not the job."""
+        """Wait for its end: `done`, `stopped` or `halted`. Cancelling stops the waiting, not the job.
+
+        Raises:
+            RuntimeFailed: nothing is left that could go on with it; another runtime can, where it stands.
+        """
         return await asyncio.shield(self._ended)
 
     def stop(self) -> None:
         """Ask no further line; those in flight finish. The same job can be gone on with later."""
+        self._memory.stop_asked = True
         self._ref.cast(StopJob())
 
 
@@ -128,14 +142,17 @@ class Runtime:
             stack.push_async_callback(self._close_lines)
             self._system = await stack.enter_async_context(ActorSystem(clock=self._clock))
             stack.push_async_callback(self._give_up_calls)
+            self._failure = asyncio.get_running_loop().create_future()
             self._tree = await start_tree(
                 self._system,
                 database=database,
                 providers_in_use=chosen.providers,
                 keys=chosen.keys,
                 retries=settings.retries,
+                supervision=settings.supervision,
                 tell=self.telemetry.tell,
             )
+            self._watching = asyncio.create_task(self._watch(self._tree))
             self.chosen = chosen
             self._stack = stack.pop_all()
         return self
@@ -223,7 +240,9 @@ class Runtime:
 
     async def open_job(self, request: JobRequest, found: Scan) -> OpenJob:
         """Find or make the job that `request` describes; nothing is asked yet. Raises as `batch` does."""
-        return await open_job(self._running().store, request, found, uuid.uuid4().hex[:12], self._now_ms())
+        store = self._running().store
+        opening = open_job(store, request, found, uuid.uuid4().hex[:12], self._now_ms())
+        return await unless_failed(opening, self._failure)
 
     async def start_job(self, opened: OpenJob) -> Job:
         """Set an opened job going.
@@ -231,21 +250,34 @@ class Runtime:
         Raises:
             StartFailed: its output cannot be written, or is not what the job wrote; the cause says which.
         """
-        ref = await start_batch(self._system, opened, self._running().flow, self._now_ms)
-        return Job(ref, opened)
+        tree = self._running()
+        starting = tree.jobs.start(opened, tree.flow, self._now_ms)
+        return Job(await unless_failed(starting, self._failure), opened, self._failure)
 
     def _running(self) -> Tree:
         if self._tree is None:
             raise RuntimeError("the runtime is not running: use it within `async with Runtime() as rt:`")
         return self._tree
 
+    async def _watch(self, tree: Tree) -> None:
+        """Tell everybody who waits when the tree is gone: no actor by name will answer any more."""
+        down = await self._system.wait_down(tree.root)
+        failure = RuntimeFailed(
+            f"greenroom's actors failed more often than is borne ([supervision] in greenroom.toml), and its root "
+            f"supervisor gave up ({down.reason}); the log tells what failed. What is stored is safe"
+        )
+        self._failure.set_result(failure)
+        await tree.flow.aclose(failure)
+
     async def _give_up_calls(self) -> None:
         """End calls in flight, and see every settlement to the disk, within reason."""
         if self._tree is None:
             return
+        self._watching.cancel()
         with anyio.move_on_after(_SETTLE_TIMEOUT_S, shield=True):
             await self._tree.flow.aclose()
-            await self._tree.outbox.wait_empty()
+            if not self._failure.done():
+                await self._tree.outbox.wait_empty()
 
     async def _close_lines(self) -> None:
         tree, self._tree = self._tree, None
@@ -268,6 +300,23 @@ class Runtime:
         return structs.replace(
             chosen, providers={**chosen.providers, SIMULATOR: simulator(running.openai_base_url)}
         )
+
+
+async def unless_failed(waiting: Awaitable[_Result], failure: Failure) -> _Result:
+    """What `waiting` comes to.
+
+    Raises:
+        RuntimeFailed: as soon as the runtime has failed; `waiting` is cancelled then.
+    """
+    task = asyncio.ensure_future(waiting)
+    try:
+        either = cast("set[asyncio.Future[object]]", {task, failure})
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise RuntimeFailed(*failure.result().args)
+        return task.result()
+    finally:
+        task.cancel()
 
 
 def _looked_at(ended: "asyncio.Future[JobProgress]") -> None:

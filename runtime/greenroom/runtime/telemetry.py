@@ -3,6 +3,7 @@
 Prompts and answers are never logged; keys cannot be (they travel as `Secret`).
 """
 
+import logging
 import sys
 from collections import Counter
 from typing import TextIO
@@ -59,8 +60,23 @@ def _fields(event: Struct) -> dict[str, object]:
     return structs.asdict(event)
 
 
+class _ToStructlog(logging.Handler):
+    """Takes what the actors' own log says (crashes, restarts, dead letters) to where everything else is said."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _log.log(record.levelno, record.getMessage())
+
+
 def log_to(stream: TextIO = sys.stderr, *, level: str = "warning", as_json: bool = False) -> None:
-    """Send logs of `level` and above to `stream`, for people or (`as_json`) for programs."""
+    """Send logs of `level` and above to `stream`, for people or (`as_json`) for programs.
+
+    That of the actors too, which is Python's own `logging` under the name `greenroom.actors`: crashes, restarts, dead
+    letters. A program that embeds greenroom and never calls this finds it there.
+    """
+    actors = logging.getLogger("greenroom.actors")
+    actors.handlers = [_ToStructlog()]
+    actors.propagate = False
+    actors.setLevel(level.upper())
     renderer = (
         structlog.processors.JSONRenderer()
         if as_json

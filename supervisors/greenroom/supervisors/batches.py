@@ -1,24 +1,56 @@
-"""The `batches` branch: one actor a running job, begun again when it crashes, gone when it is done."""
+"""The `batches` branch: one actor a running job, begun again when it crashes, gone when it is done.
+
+`Jobs` owns what outlives it: the specs from which a new branch begins the running jobs again, each with its `Memory`.
+"""
 
 from collections.abc import Callable
 
-from greenroom.actors.batch import Batch, OpenJob
+from msgspec import Struct
+
+from greenroom.actors.batch import Batch, Memory, OpenJob, memory_of
 from greenroom.actors.flow import Flow
 from greenroom.actors.kernel import ActorRef, ActorSystem
-from greenroom.supervisors.spec import ChildSpec, StartChild
+from greenroom.actors.settings import Supervision
+from greenroom.supervisors.branch import Branch, Keep
+from greenroom.supervisors.spec import ChildSpec
 
 NAME = "batches"
 
 
-async def start_batch(system: ActorSystem, job: OpenJob, flow: Flow, now_ms: Callable[[], int]) -> ActorRef:
-    """Start the actor of an opened job and return its ref, by name: it follows the actor across restarts.
+class Running(Struct, frozen=True):
+    """A job that was started: its actor by name, across restarts, and what outlives the actor."""
 
-    Raises:
-        StartFailed: its `init` failed; the cause says why (`OutputTaken`, `StorageFailed`, an `OSError`...).
+    ref: ActorRef
+    memory: Memory
+
+
+class Jobs:
+    """The jobs that run.
+
+    Args:
+        system: the actor system.
+        supervision: how many restarts are borne.
     """
-    name = f"batch:{job.id}"
-    spec = ChildSpec(
-        job.id, Batch, args=(job, flow, system.named("store"), now_ms), name=name, restart="transient"
-    )
-    await system.named(NAME).call(StartChild(spec), timeout=None)
-    return system.named(name)
+
+    def __init__(self, system: ActorSystem, supervision: Supervision) -> None:
+        self._system = system
+        self._supervision = supervision
+        self._kept: dict[str, ChildSpec] = {}
+
+    def branch(self) -> ChildSpec:
+        """The branch itself, to be started under the root."""
+        options = {"intensity": self._supervision.intensity, "period": self._supervision.period_s}
+        return ChildSpec(NAME, Branch, args=(self._kept,), kwargs=options, name=NAME)
+
+    async def start(self, job: OpenJob, flow: Flow, now_ms: Callable[[], int]) -> Running:
+        """Start the actor of an opened job; return when it has begun to ask.
+
+        Raises:
+            StartFailed: its `init` failed; the cause says why (`OutputTaken`, `StorageFailed`, an `OSError`...).
+        """
+        name = f"batch:{job.id}"
+        memory = memory_of(job)
+        args = (job, flow, self._system.named("store"), now_ms, memory)
+        spec = ChildSpec(job.id, Batch, args=args, name=name, restart="transient")
+        await self._system.named(NAME).call(Keep(spec), timeout=None)
+        return Running(self._system.named(name), memory)

@@ -26,6 +26,7 @@ from greenroom.actors.kernel import (
     handles,
 )
 from greenroom.actors.kernel.contract.reasons import crashed
+from greenroom.actors.kernel.engine.core import log
 from greenroom.actors.kernel.engine.process import Process
 from greenroom.actors.kernel.engine.reports import publish
 from greenroom.supervisors.checks import check_count, check_seconds
@@ -165,6 +166,11 @@ class Keeper(Actor):
     @property
     def _me(self) -> Process:
         return cast("Process", self.ref)
+
+    @property
+    def _called(self) -> str:
+        me = self._me
+        return str(me.name or me.table.owner)
 
     def _arguments(self, spec: ChildSpec) -> tuple[object, ...]:
         return spec.args
@@ -308,6 +314,8 @@ class Keeper(Actor):
             return
         child.restarts += 1
         child.streak += 1
+        why = "its start failed" if reason is None else f"it ended with {reason!r}"
+        log.warning("%s restarts %r, restart %d: %s", self._called, child.spec.id, child.restarts, why)
         delay_s = 0.0
         if child.spec.backoff is not None:
             delay_s = child.spec.backoff.delay_s(child.streak, random.random())  # noqa: S311  # jitter is no secret
@@ -395,7 +403,7 @@ class Keeper(Actor):
                 name=child.spec.id,
                 number=0 if child.process is None else child.process.id,
                 reason=reason,
-                supervisor=str(me.name or me.table.owner),
+                supervisor=self._called,
             ),
         )
 

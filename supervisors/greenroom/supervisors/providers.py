@@ -1,7 +1,7 @@
 """The `providers` branch: one supervisor a provider, with its limiter and its pool.
 
-`Lines` is what flows call where a provider's actors do not run yet. It also owns what outlives them: the sockets, and
-the permits that living calls hold.
+`Lines` is what flows call where a provider's actors do not run yet. It also owns what outlives them: the sockets, the
+permits that living calls hold, and the specs from which a new branch begins them again.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,12 @@ from greenroom.actors.catalog import UnknownModel
 from greenroom.actors.kernel import ActorSystem
 from greenroom.actors.limiter import Limiter
 from greenroom.actors.pool import Pool, Sockets
-from greenroom.actors.settings import ProviderSettings, Secret
-from greenroom.supervisors.spec import ChildSpec, StartChild
+from greenroom.actors.settings import ProviderSettings, Secret, Supervision
+from greenroom.supervisors.branch import Branch, Keep
+from greenroom.supervisors.spec import ChildSpec
 from greenroom.supervisors.supervisor import Supervisor
 
 NAME = "providers"
-_INTENSITY = 10
-_PERIOD_S = 5.0
 
 
 class Lines:
@@ -29,16 +28,28 @@ class Lines:
         system: the actor system.
         settings: providers by name.
         keys: their keys, for those that take one.
+        supervision: how many restarts are borne.
     """
 
     def __init__(
-        self, system: ActorSystem, settings: Mapping[str, ProviderSettings], keys: Mapping[str, Secret]
+        self,
+        system: ActorSystem,
+        settings: Mapping[str, ProviderSettings],
+        keys: Mapping[str, Secret],
+        supervision: Supervision,
     ) -> None:
         self._system = system
         self._settings = settings
         self._keys = keys
+        self._supervision = supervision
+        self._kept: dict[str, ChildSpec] = {}
         self._lines: dict[str, Line] = {}
         self._starting = anyio.Lock()
+
+    def branch(self) -> ChildSpec:
+        """The branch itself, to be started under the root."""
+        options = {"intensity": self._supervision.intensity, "period": self._supervision.period_s}
+        return ChildSpec(NAME, Branch, args=(self._kept,), kwargs=options, name=NAME)
 
     async def ensure(self, provider: str) -> Line:
         """The line to a provider, its actors running.
@@ -50,7 +61,7 @@ class Lines:
             line = self._lines.get(provider)
             if line is None:
                 line = self._open(provider)
-                await self._system.named(NAME).call(StartChild(self._spec(provider, line)))
+                await self._system.named(NAME).call(Keep(self._spec(provider, line)))
                 self._lines[provider] = line
             return line
 
@@ -83,6 +94,6 @@ class Lines:
             provider,
             Supervisor,
             args=(children,),
-            kwargs={"intensity": _INTENSITY, "period": _PERIOD_S},
+            kwargs={"intensity": self._supervision.intensity, "period": self._supervision.period_s},
             name=f"provider:{provider}",
         )

@@ -6,6 +6,9 @@ root                 one_for_one: refs are by name, writes are idempotent, so no
   ledger             the cost tracker
   providers          dynamic: a supervisor a provider, with its limiter and its pool
   batches            dynamic, transient: an actor a job
+
+The two dynamic branches begin their children again when they are themselves begun again, see `branch`. When the root
+gives up, nothing is left to restart anything: whoever started the tree watches for that (`system.wait_down(tree.root)`).
 """
 
 import itertools
@@ -18,16 +21,12 @@ from greenroom.actors.events import Event
 from greenroom.actors.flow import Flow
 from greenroom.actors.kernel import ActorRef, ActorSystem
 from greenroom.actors.ledger import Ledger, Outbox
-from greenroom.actors.settings import ProviderSettings, Retries, Secret
+from greenroom.actors.settings import ProviderSettings, Retries, Secret, Supervision
 from greenroom.actors.storage import TICKET_BITS, Database, Store
-from greenroom.supervisors import batches, providers
-from greenroom.supervisors.dynamic import DynamicSupervisor
+from greenroom.supervisors.batches import Jobs
 from greenroom.supervisors.providers import Lines
 from greenroom.supervisors.spec import ChildSpec
 from greenroom.supervisors.supervisor import Supervisor
-
-_INTENSITY = 10
-_PERIOD_S = 5.0
 
 
 class Tree(Struct, frozen=True):
@@ -39,6 +38,7 @@ class Tree(Struct, frozen=True):
     flow: Flow
     outbox: Outbox
     lines: Lines
+    jobs: Jobs
 
 
 async def start_tree(
@@ -48,6 +48,7 @@ async def start_tree(
     providers_in_use: Mapping[str, ProviderSettings],
     keys: Mapping[str, Secret],
     retries: Retries,
+    supervision: Supervision,
     tell: Callable[[Event], None],
 ) -> Tree:
     """Start everything but the gateway, in order; each actor's `init` has returned when this does.
@@ -58,6 +59,7 @@ async def start_tree(
         providers_in_use: by name; their actors start when they are first spoken to.
         keys: the providers' keys.
         retries: the retry policy.
+        supervision: how many restarts each supervisor bears.
         tell: where events go; called on the loop, must not block.
 
     Raises:
@@ -66,20 +68,22 @@ async def start_tree(
     clock = system.clock
     store, ledger = system.named("store"), system.named("ledger")
     outbox = Outbox(ledger)
-    lines = Lines(system, providers_in_use, keys)
+    lines = Lines(system, providers_in_use, keys, supervision)
+    jobs = Jobs(system, supervision)
 
     def now_ms() -> int:
         return int(clock.time() * 1000)
 
-    dynamic = {"intensity": _INTENSITY, "period": _PERIOD_S}
     children = [
         ChildSpec("store", Store, args=(database,), name="store"),
         ChildSpec("catalog", Catalog, args=(providers_in_use,), name="catalog"),
         ChildSpec("ledger", Ledger, args=(store, outbox, database.runtime_id, now_ms, tell), name="ledger"),
-        ChildSpec(providers.NAME, DynamicSupervisor, kwargs=dynamic, name=providers.NAME),
-        ChildSpec(batches.NAME, DynamicSupervisor, kwargs=dynamic, name=batches.NAME),
+        lines.branch(),
+        jobs.branch(),
     ]
-    root = await system.start(Supervisor, children, intensity=_INTENSITY, period=_PERIOD_S, name="root")
+    root = await system.start(
+        Supervisor, children, intensity=supervision.intensity, period=supervision.period_s, name="root"
+    )
     flow = Flow(
         catalog=system.named("catalog"),
         ledger=ledger,
@@ -90,4 +94,4 @@ async def start_tree(
         retries=retries,
         tell=tell,
     )
-    return Tree(root=root, store=store, ledger=ledger, flow=flow, outbox=outbox, lines=lines)
+    return Tree(root=root, store=store, ledger=ledger, flow=flow, outbox=outbox, lines=lines, jobs=jobs)

@@ -4,7 +4,9 @@ Pullers, tasks of the actor, share one lazy source of lines: each takes a line, 
 it to the actor, which owns all accounts: it gives the result its place in the order of completion, saves the row, and
 counts it once the store says it is on disk. The line is appended to the output by the writer thread, after its commit.
 
-Killed at any moment, its next incarnation reads the rows and goes on: nothing stored is asked again.
+Killed at any moment, its next incarnation reads the rows and goes on: nothing stored is asked again. What it cannot
+read there stands in the job's `Memory`. The first incarnation that cannot begin fails its start, so that whoever opens
+the job is told; a later one halts the job, since beginning again and again would take the whole tree with it.
 """
 
 import contextlib
@@ -20,17 +22,18 @@ from greenroom.actors.batch.input.errors import BadLine
 from greenroom.actors.batch.input.lines import Line, parse
 from greenroom.actors.batch.input.reading import digest
 from greenroom.actors.batch.input.source import LineSource
-from greenroom.actors.batch.records import JobState, OpenJob, error_classes, finished_positions, state_change
+from greenroom.actors.batch.memory import Memory
+from greenroom.actors.batch.messages import GetProgress, JobProgress, JobStanding, StopJob, WaitJob
+from greenroom.actors.batch.records import JobState, OpenJob, finished_positions, state_change, tally
 from greenroom.actors.batch.renderings import rendering
 from greenroom.actors.batch.restore import restore_output
-from greenroom.actors.batch.results import ResultFile
+from greenroom.actors.batch.results import OutputTaken, ResultFile
 from greenroom.actors.events import ErrorKind, ProviderError, ProviderFailed, Usage
 from greenroom.actors.flow import Closed, Flow
 from greenroom.actors.kernel import (
     Actor,
     ActorExited,
     ActorRef,
-    Call,
     Cast,
     Normal,
     Piped,
@@ -42,16 +45,15 @@ from greenroom.actors.ledger import Account
 from greenroom.actors.limiter import BATCH
 from greenroom.actors.storage import (
     INSERT_ITEM,
-    JOB_TOTALS,
     CallbackFailed,
     Commit,
     Introduce,
-    Query,
     Resend,
     Save,
     Saved,
     StorageFailed,
     Write,
+    WriteRejected,
 )
 
 _log = structlog.get_logger(__name__)
@@ -63,50 +65,12 @@ _FATAL_AT_FIRST: frozenset[ErrorKind] = _FATAL.union(_AT_FIRST)
 """The same, while nothing at all has been answered."""
 
 
-_STORED_STATE: dict[str, JobState] = {"running": "done", "stopping": "running", "halted": "halted"}
-_LAST_STATE: dict[str, Literal["done", "stopped", "halted"]] = {
-    "running": "done",
-    "stopping": "stopped",
-    "halted": "halted",
-}
-
-
-class JobProgress(Struct, frozen=True, kw_only=True):
-    """Where a job stands. Counts and sums are of the whole job, earlier processes included.
-
-    `state`: `running`; `stopping` (no new lines, those in flight finish); and at the end `done` (every line has its
-    result), `stopped` (as asked) or `halted` (`because` says why no further line could succeed).
-    """
-
-    job_id: str
-    state: Literal["running", "stopping", "done", "stopped", "halted"]
-    total: int
-    ok: int
-    failed: int
-    resumed: int
-    in_flight: int
-    usage_input_tokens: int
-    usage_output_tokens: int
-    cost_pusd: int
-    errors: dict[str, int]
-    because: str | None = None
-    because_kind: ErrorKind | None = None
-
-    @property
-    def finished(self) -> int:
-        return self.ok + self.failed
-
-
-class GetProgress(Call[JobProgress], frozen=True, resend=True):
-    """Ask where the job stands."""
-
-
-class WaitJob(Call[JobProgress], frozen=True, resend=True):
-    """Wait for the job's end: done, stopped or halted."""
-
-
-class StopJob(Cast, frozen=True):
-    """Ask no further line; let those in flight finish. The job can be gone on with later."""
+_STORED_STATE: dict[JobStanding, JobState] = {"running": "done", "stopping": "running", "halted": "halted"}
+_LAST_STATE: dict[JobStanding, JobStanding] = {"running": "done", "stopping": "stopped", "halted": "halted"}
+_TIMEOUT_S = 60.0
+_SAVE_AGAIN_S = 1.0
+_SAVES_AGAIN = 5
+"""How often results that the disk refused are handed to it again before they are given up, to be asked for anew."""
 
 
 class _ItemDone(Cast, frozen=True):
@@ -125,15 +89,17 @@ class _Flush(Cast, frozen=True):
     """Our own word to ourselves: save what the messages before this one brought, as one."""
 
 
-class _Hopeless(Cast, frozen=True):
-    """A puller's word: no further line can succeed."""
-
-    because: str
-    kind: ErrorKind | None
+class _SaveAgain(Cast, frozen=True):
+    """Our own timer: results that the disk refused are due once more."""
 
 
 class _Concluded(Struct, frozen=True):
     """The last row and the job's state are on disk."""
+
+
+def memory_of(job: OpenJob) -> Memory:
+    """What the actor of a job that begins remembers: nothing yet."""
+    return Memory(ResultFile(job.request.out, rendering(job.request.out, job.scan.columns).header))
 
 
 class Batch(Actor):
@@ -144,46 +110,67 @@ class Batch(Actor):
         flow: the way of a call.
         store: the store, by name.
         now_ms: unix milliseconds.
+        memory: what outlives this incarnation.
     """
 
-    def __init__(self, job: OpenJob, flow: Flow, store: ActorRef, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, job: OpenJob, flow: Flow, store: ActorRef, now_ms: Callable[[], int], memory: Memory
+    ) -> None:
         self._job = job
         self._flow = flow
         self._store = store
         self._now_ms = now_ms
+        self._memory = memory
+        self._output = memory.output
         self._rendering = rendering(job.request.out, job.scan.columns)
-        self._output = ResultFile(job.request.out, self._rendering.header)
         self._account = Account(job_id=job.id)
-        self._state: Literal["running", "stopping", "halted"] = "running"
-        self._because: _Hopeless | None = None
+        self._state: Literal["running", "stopping", "halted"] = "stopping" if memory.stop_asked else "running"
+        self._because: str | None = None
+        self._because_kind: ErrorKind | None = None
+        self._source: LineSource | None = None
         self._waiting: list[ReplyTo[JobProgress]] = []
         self._fresh: list[tuple[dict[str, object], _ItemDone]] = []
         self._unsaved: dict[int, tuple[Save, list[_ItemDone]]] = {}
+        self._refused: set[int] = set()
+        self._saves_again = 0
         self._tag = 0
         self._pullers = 0
         self._taken_up = 0
 
     async def init(self) -> None:
-        """Read where the job stands, bring the output level with it, and send the pullers off."""
-        store, job = self._store, self._job
-        await store.call(Introduce(self.ref), timeout=60.0)
+        """Read where the job stands, bring the output level with it, and send the pullers off.
+
+        Raises:
+            StorageFailed, OutputTaken, OSError: the first incarnation cannot begin; a later one halts the job.
+        """
+        try:
+            source = await self._take_up()
+        except (StorageFailed, OutputTaken, OSError, TimeoutError) as error:
+            if self._memory.resumed is None:
+                await anyio.to_thread.run_sync(self._output.close)
+                raise
+            self._halt(f"the job could not be gone on with: {error}")
+            self._conclude_if_over()
+            return
+        finished = self._memory.tally.finished
+        if self._memory.resumed is None:
+            self._memory.resumed = finished
+        left = max(1, self._job.scan.lines - finished)
+        self._pullers = min(self._job.request.concurrency, left)
+        for _ in range(self._pullers):
+            self.pipe_to_self(self._pull(source))
+
+    async def _take_up(self) -> LineSource:
+        store, job, memory = self._store, self._job, self._memory
+        await store.call(Introduce(self.ref), timeout=_TIMEOUT_S)
         # A barrier: what an earlier incarnation handed to the store is on disk and in the output.
-        await store.call(Commit(()), timeout=60.0)
-        count, ok, last_seq, cost_pusd, input_tokens, output_tokens = (
-            int(str(value))
-            for value in (await store.call(Query(JOB_TOTALS, {"job_id": job.id}), timeout=60.0))[0]
-        )
-        self._ok, self._failed, self._resumed = ok, count - ok, count
-        self._seq = last_seq + 1
-        self._cost_pusd, self._usage = cost_pusd, Usage(input_tokens, output_tokens)
-        self._errors = await error_classes(store, job.id)
+        await store.call(Commit(()), timeout=_TIMEOUT_S)
+        await anyio.to_thread.run_sync(self._output.close)
+        memory.tally, self._seq = await tally(store, job.id, job.scan.span)
         await restore_output(store, job.id, self._output)
         done = await finished_positions(store, job.id, job.scan.span)
         self._source = LineSource(job.request.path, job.request.form, job.scan.span, done, job.scan.repeated)
-        left = max(1, job.scan.lines - count)
-        self._pullers = min(job.request.concurrency, left)
-        for _ in range(self._pullers):
-            self.pipe_to_self(self._pull())
+        return self._source
 
     @handles
     def progress(self, message: GetProgress) -> JobProgress:
@@ -197,11 +184,6 @@ class Batch(Actor):
     def stop_pulling(self, message: StopJob) -> None:
         if self._state == "running":
             self._state = "stopping"
-
-    @handles
-    def hopeless(self, message: _Hopeless) -> None:
-        self._taken_up += 1
-        self._halt(message)
 
     @handles
     def item_done(self, message: _ItemDone) -> None:
@@ -238,20 +220,31 @@ class Batch(Actor):
     @handles
     def saved(self, message: Saved) -> None:
         error = message.error
-        stored = error is None or isinstance(error, CallbackFailed)
-        for tag in message.tags:
-            _, items = self._unsaved.pop(tag, (None, ()))
-            for item in items if stored else ():
-                self._count(item)
-        if error is not None:
-            where = f"written to {self._output.path}, though they are stored" if stored else "stored"
-            self._halt(_Hopeless(f"results cannot be {where}: {error.__cause__ or error}", None))
+        if error is not None and not isinstance(error, CallbackFailed):
+            self._halt(f"results cannot be stored: {error.__cause__ or error}")
+            self._save_later(message.tags, error)
+        else:
+            self._saves_again = 0
+            for tag in message.tags:
+                _, items = self._unsaved.pop(tag, (None, ()))
+                for item in items:
+                    self._memory.tally.count(item.error_kind, item.cost_pusd, item.usage)
+        if isinstance(error, CallbackFailed):
+            where = f"written to {self._output.path}, though they are stored"
+            self._halt(f"results cannot be {where}: {error.__cause__ or error}")
         self._conclude_if_over()
 
     @handles
     def resend(self, message: Resend) -> None:
         for save, _ in self._unsaved.values():
             self._store.cast(save)
+
+    @handles
+    def save_again(self, message: _SaveAgain) -> None:
+        tags, self._refused = self._refused, set()
+        for tag in sorted(tags):
+            if tag in self._unsaved:
+                self._store.cast(self._unsaved[tag][0])
 
     async def handle_info(self, message: object) -> None:
         match message:
@@ -270,16 +263,21 @@ class Batch(Actor):
     async def terminate(self, reason: object) -> None:
         await anyio.to_thread.run_sync(self._output.close)
 
-    async def _pull(self) -> None:
-        while self._state == "running" and (taken := await self._next()) is not None:
-            await self._ask(*taken)
+    # --- pulling: tasks of the actor, on its loop, between its messages ---------------------------------------------
 
-    async def _next(self) -> tuple[int, bytes] | None:
+    async def _pull(self, source: LineSource) -> None:
+        while self._state == "running" and (taken := await self._next(source)) is not None:
+            if self._state == "running":
+                await self._ask(*taken)
+            else:
+                self._taken_up += 1
+
+    async def _next(self, source: LineSource) -> tuple[int, bytes] | None:
         try:
-            return await self._source.next()
+            return await source.next()
         except OSError as error:
             # Begun again the job would fail again.
-            self._halt(_Hopeless(f"{self._job.request.source} cannot be read: {error}", None))
+            self._halt(f"{self._job.request.source} cannot be read: {error}")
             return None
 
     async def _ask(self, position: int, raw: bytes) -> None:
@@ -292,9 +290,11 @@ class Batch(Actor):
         try:
             reply = await self._flow.chat(line.request, account=self._account, priority=BATCH)
         except Closed:
-            self.ref.cast(StopJob())
+            self._taken_up += 1
+            self._state = "stopping" if self._state == "running" else self._state
         except Refused as refused:
-            self.ref.cast(_Hopeless(str(refused), None))
+            self._taken_up += 1
+            self._halt(str(refused))
         except ProviderFailed as failure:
             self._item_failed(position, line, raw, failure)
         else:
@@ -305,8 +305,9 @@ class Batch(Actor):
 
     def _item_failed(self, position: int, line: Line, raw: bytes, failure: ProviderFailed) -> None:
         error: ProviderError = failure.error
-        if error.kind in (_FATAL if self._ok else _FATAL_AT_FIRST):
-            self.ref.cast(_Hopeless(str(failure), error.kind))
+        if error.kind in (_FATAL if self._memory.tally.ok else _FATAL_AT_FIRST):
+            self._taken_up += 1
+            self._halt(str(failure), error.kind)
             return
         result = self._rendering.failed(self._result_id(position), position + 1, line, failure)
         self.ref.cast(
@@ -316,27 +317,31 @@ class Batch(Actor):
     def _result_id(self, position: int) -> str:
         return f"batch_req_{self._job.id}_{position + 1}"
 
-    def _halt(self, why: _Hopeless) -> None:
+    # --- ending -----------------------------------------------------------------------------------------------------
+
+    def _halt(self, because: str, kind: ErrorKind | None = None) -> None:
         if self._because is None:
-            _log.error("job halted", job=self._job.id, because=why.because)
-            self._because = why
+            _log.error("job halted", job=self._job.id, because=because)
+            self._because, self._because_kind = because, kind
             self._state = "halted"
 
-    def _count(self, item: _ItemDone) -> None:
-        if item.error_kind is None:
-            self._ok += 1
-        else:
-            self._failed += 1
-            self._errors[item.error_kind] = self._errors.get(item.error_kind, 0) + 1
-        self._cost_pusd += item.cost_pusd
-        self._usage += item.usage
+    def _save_later(self, tags: tuple[int, ...], error: StorageFailed) -> None:
+        """Answers that were paid for are not let go because the disk failed once: a lock ends, space is made."""
+        if isinstance(error, WriteRejected) or self._saves_again >= _SAVES_AGAIN:
+            lost = sum(len(self._unsaved.pop(tag)[1]) for tag in tags if tag in self._unsaved)
+            _log.error("results given up, to be asked for again", job=self._job.id, results=lost)
+            return
+        if not self._refused:
+            self._saves_again += 1
+            self.send_after(_SAVE_AGAIN_S, _SaveAgain())
+        self._refused.update(tags)
 
     def _conclude_if_over(self) -> None:
         if self._pullers == 0 and not self._fresh and not self._unsaved:
             self._pullers = -1
-            missing = self._job.scan.lines - self._ok - self._failed
+            missing = self._job.scan.lines - self._memory.tally.finished
             if self._state == "running" and missing > 0:
-                self._halt(_Hopeless(f"{self._job.request.source} has lost {missing} lines meanwhile", None))
+                self._halt(f"{self._job.request.source} has lost {missing} lines meanwhile")
             self.pipe_to_self(self._conclude())
 
     async def _conclude(self) -> _Concluded:
@@ -344,8 +349,9 @@ class Batch(Actor):
             # Best effort: the rows are safe, and the file is brought level with them whenever it lags.
             await anyio.to_thread.run_sync(self._output.sync)
         state = _STORED_STATE[self._state]
+        change = state_change(self._job.id, state, self._now_ms())
         try:
-            await self._store.call(Commit((state_change(self._job.id, state, self._now_ms()),)), timeout=60.0)
+            await self._store.call(Commit((change,)), timeout=_TIMEOUT_S)
         except (StorageFailed, ActorExited, TimeoutError) as error:
             # The rows decide what is left to do; the state is for people who look at jobs.
             _log.warning("job state not stored", job=self._job.id, state=state, error=str(error))
@@ -356,18 +362,19 @@ class Batch(Actor):
             reply_to.reply(self._progress(over=True))
 
     def _progress(self, *, over: bool = False) -> JobProgress:
+        known = self._memory.tally
         return JobProgress(
             job_id=self._job.id,
             state=_LAST_STATE[self._state] if over else self._state,
             total=self._job.scan.lines,
-            ok=self._ok,
-            failed=self._failed,
-            resumed=self._resumed,
-            in_flight=self._source.taken - self._taken_up,
-            usage_input_tokens=self._usage.total_input_tokens,
-            usage_output_tokens=self._usage.total_output_tokens,
-            cost_pusd=self._cost_pusd,
-            errors=dict(self._errors),
-            because=self._because.because if self._because else None,
-            because_kind=self._because.kind if self._because else None,
+            ok=known.ok,
+            failed=known.failed,
+            resumed=self._memory.resumed or 0,
+            in_flight=self._source.taken - self._taken_up if self._source is not None else 0,
+            usage_input_tokens=known.usage.total_input_tokens,
+            usage_output_tokens=known.usage.total_output_tokens,
+            cost_pusd=known.cost_pusd,
+            errors=dict(known.errors),
+            because=self._because,
+            because_kind=self._because_kind,
         )

@@ -14,13 +14,24 @@ from typing import Literal, cast
 import anyio.to_thread
 import msgspec
 from msgspec import Struct
-from sqlalchemy import bindparam, case, delete, false, func, select, update
+from sqlalchemy import bindparam, delete, false, func, select, update
 
 from greenroom.actors.batch.input.lines import Defaults
 from greenroom.actors.batch.input.reading import InputForm, digest, records
 from greenroom.actors.batch.input.scan import Scan
+from greenroom.actors.batch.memory import Tally
+from greenroom.actors.events import Usage
 from greenroom.actors.kernel import ActorRef
-from greenroom.actors.storage import FINISHED_ITEMS, INSERT_JOB, ITEM_RESULTS, PAGE, Commit, Query, Write
+from greenroom.actors.storage import (
+    FINISHED_ITEMS,
+    INSERT_JOB,
+    ITEM_RESULTS,
+    JOB_TOTALS,
+    PAGE,
+    Commit,
+    Query,
+    Write,
+)
 from greenroom.actors.storage.tables import items, jobs
 
 _JOB_BY_OUT = select(
@@ -37,14 +48,14 @@ _UPDATE_STATE = (
     .values(state=bindparam("state"), updated_at_ms=bindparam("updated_at_ms"))
 )
 _REWRITTEN = update(jobs).where(jobs.c.id == bindparam("job_id")).values(rewrite=false())
-_FORGET_FAILED = delete(items).where(items.c.job_id == bindparam("job_id"), items.c.ok == false())
-_MARK_REWRITE = update(jobs).where(jobs.c.id == bindparam("job_id")).values(rewrite=True, state="running")
-_ERROR_CLASSES = (
-    select(items.c.error_class, func.count())
-    .where(items.c.job_id == bindparam("job_id"), items.c.ok == false())
-    .group_by(items.c.error_class)
+_failed = (
+    items.c.job_id == bindparam("job_id"),
+    items.c.position < bindparam("span"),
+    items.c.ok == false(),
 )
-_COUNTS = select(func.count(), func.count(case((items.c.ok, 1)))).where(items.c.job_id == bindparam("job_id"))
+_FORGET_FAILED = delete(items).where(*_failed)
+_MARK_REWRITE = update(jobs).where(jobs.c.id == bindparam("job_id")).values(rewrite=True, state="running")
+_ERROR_CLASSES = select(items.c.error_class, func.count()).where(*_failed).group_by(items.c.error_class)
 _first = (
     select(items.c.result)
     .where(items.c.job_id == bindparam("job_id"))
@@ -140,16 +151,12 @@ async def open_job(store: ActorRef, request: JobRequest, scan: Scan, new_id: str
         await _refuse_changed(store, job_id, request)
         values = {"job_id": job_id, "digest": scan.digest, "lines": scan.lines, "updated_at_ms": now_ms}
         await store.call(Commit((Write(_UPDATE_INPUT, (values,)),)))
-    finished, ok = cast("tuple[int, int]", (await store.call(Query(_COUNTS, {"job_id": job_id})))[0])
-    failed = finished - ok
+    stands, _ = await tally(store, job_id, scan.span)
+    finished, failed = stands.finished, stands.failed
     retried = failed if request.retry_failed else 0
     if retried:
-        await store.call(
-            Commit(
-                (Write(_FORGET_FAILED, ({"job_id": job_id},)), Write(_MARK_REWRITE, ({"job_id": job_id},))),
-                ordered=True,
-            )
-        )
+        forget = Write(_FORGET_FAILED, ({"job_id": job_id, "span": scan.span},))
+        await store.call(Commit((forget, Write(_MARK_REWRITE, ({"job_id": job_id},))), ordered=True))
     return OpenJob(
         id=job_id,
         request=request,
@@ -302,10 +309,14 @@ async def must_rewrite(store: ActorRef, job_id: str) -> bool:
     return bool(rows and rows[0][0])
 
 
-async def error_classes(store: ActorRef, job_id: str) -> dict[str, int]:
-    """Failed items by error class."""
-    rows = await store.call(Query(_ERROR_CLASSES, {"job_id": job_id}))
-    return {str(kind): cast("int", count) for kind, count in rows}
+async def tally(store: ActorRef, job_id: str, span: int) -> tuple[Tally, int]:
+    """What the finished ones of the first `span` lines come to, and the next free place in the order of completion."""
+    where = {"job_id": job_id, "span": span}
+    rows = await store.call(Query(JOB_TOTALS, where), timeout=60.0)
+    count, ok, last_seq, cost_pusd, *tokens = (int(str(value)) for value in rows[0])
+    kinds = await store.call(Query(_ERROR_CLASSES, where), timeout=60.0)
+    errors = {str(kind): cast("int", number) for kind, number in kinds}
+    return Tally(ok, count - ok, cost_pusd, Usage(tokens[0], tokens[1]), errors), last_seq + 1
 
 
 def rewritten(job_id: str) -> Write:

@@ -341,12 +341,14 @@ ITEM_RESULTS = (
 )
 """The output lines of a job in the order of completion (begin after -1): seq, result."""
 
+_asked = items.c.position < bindparam("span")
 JOB_TOTALS = select(
-    func.count(),
-    func.count(case((items.c.ok, 1))),
+    func.count(case((_asked, 1))),
+    func.count(case((and_(_asked, items.c.ok), 1))),
     func.coalesce(func.max(items.c.seq), -1),
-    _total(items.c.cost_pusd),
-    _total(items.c.input_tokens),
-    _total(items.c.output_tokens),
+    _total(case((_asked, items.c.cost_pusd))),
+    _total(case((_asked, items.c.input_tokens))),
+    _total(case((_asked, items.c.output_tokens))),
 ).where(items.c.job_id == bindparam("job_id"))
-"""Where a job stands: finished lines, those that are ok, highest seq (-1: none), cost_pusd, input and output tokens."""
+"""Where a job stands in the first `span` lines of its input: finished lines, those that are ok, highest seq (-1: none; of
+the whole job), cost_pusd, input and output tokens."""

@@ -26,12 +26,14 @@ from greenroom.actors.batch import (
     default_out,
     scan,
 )
+from greenroom.actors.flow import RuntimeFailed
 from greenroom.actors.kernel import Refused, StartFailed
 from greenroom.actors.settings import Settings
 from greenroom.actors.storage import StorageFailed
 from greenroom.runtime.cli import report
 from greenroom.runtime.cli.live import LiveView
 from greenroom.runtime.cli.output import (
+    EXIT_FAILED_ITEMS,
     EXIT_INTERRUPTED,
     EXIT_OK,
     fail,
@@ -142,6 +144,8 @@ def run(
     )
     try:
         code = asyncio.run(_run(options))
+    except RuntimeFailed as error:
+        fail(f"{error}; the same command goes on where it was", EXIT_FAILED_ITEMS)
     except (ConfigError, JobRefused, StorageFailed, Refused, OSError) as error:
         fail(str(error))
     except StartFailed as error:

@@ -1,0 +1,49 @@
+"""What outlives the actor of a running job."""
+
+from msgspec import Struct
+
+from greenroom.actors.batch.results import ResultFile
+from greenroom.actors.events import ErrorKind, Usage
+
+
+class Tally(Struct):
+    """What a job's finished lines come to."""
+
+    ok: int = 0
+    failed: int = 0
+    cost_pusd: int = 0
+    usage: Usage = Usage()
+    errors: dict[str, int] = {}
+
+    @property
+    def finished(self) -> int:
+        return self.ok + self.failed
+
+    def count(self, error_kind: ErrorKind | None, cost_pusd: int, usage: Usage) -> None:
+        """One more line has its result on disk."""
+        if error_kind is None:
+            self.ok += 1
+        else:
+            self.failed += 1
+            self.errors[error_kind] = self.errors.get(error_kind, 0) + 1
+        self.cost_pusd += cost_pusd
+        self.usage += usage
+
+
+class Memory:
+    """What a new incarnation of a job's actor must know of those before it and finds in no row. Owned by the tree.
+
+    Args:
+        output: the output, so that a new incarnation closes what a killed one left open.
+
+    Attributes:
+        tally: the last known sums, also while the rows cannot be read.
+        resumed: lines finished before the first incarnation; None: none has begun yet.
+        stop_asked: somebody wants the job stopped, and the actor may have died before it heard of it.
+    """
+
+    def __init__(self, output: ResultFile) -> None:
+        self.output = output
+        self.tally = Tally()
+        self.resumed: int | None = None
+        self.stop_asked = False

@@ -1,0 +1,49 @@
+"""What is said to a batch actor, and what it says of itself."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from greenroom.actors.events import ErrorKind
+from greenroom.actors.kernel import Call, Cast
+
+JobStanding = Literal["running", "stopping", "done", "stopped", "halted"]
+
+
+class JobProgress(Struct, frozen=True, kw_only=True):
+    """Where a job stands. Counts and sums are of the whole job, earlier processes included.
+
+    `state`: `running`; `stopping` (no new lines, those in flight finish); and at the end `done` (every line has its
+    result), `stopped` (as asked) or `halted` (`because` says why no further line could succeed). `resumed` counts the
+    lines that had their result before this process began.
+    """
+
+    job_id: str
+    state: JobStanding
+    total: int
+    ok: int
+    failed: int
+    resumed: int
+    in_flight: int
+    usage_input_tokens: int
+    usage_output_tokens: int
+    cost_pusd: int
+    errors: dict[str, int]
+    because: str | None = None
+    because_kind: ErrorKind | None = None
+
+    @property
+    def finished(self) -> int:
+        return self.ok + self.failed
+
+
+class GetProgress(Call[JobProgress], frozen=True, resend=True):
+    """Ask where the job stands."""
+
+
+class WaitJob(Call[JobProgress], frozen=True, resend=True):
+    """Wait for the job's end: done, stopped or halted."""
+
+
+class StopJob(Cast, frozen=True):
+    """Ask no further line; let those in flight finish. The job can be gone on with later."""

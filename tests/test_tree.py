@@ -1,0 +1,264 @@
+"""greenroom's own tree: any actor of it killed during a job, and what is told when the root itself gives up."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+from msgspec import structs
+from tests.inside import database, given_back, named, settings, system, tree, until
+from tests.integration.evidence import exact_pusd, ledger, stored_ids
+
+from greenroom.actors.flow import RuntimeFailed
+from greenroom.actors.kernel import NoProcess
+from greenroom.actors.settings import Limits, Settings, Supervision
+from greenroom.runtime import Runtime
+from greenroom.runtime.runtime import Job
+from greenroom.runtime.simulator import Simulator, SimulatorSettings
+from greenroom.supervisors import WhichChildren
+
+pytestmark = pytest.mark.anyio
+LINES = 300
+KILLS = 3
+CONCURRENCY = 16
+WAIT_S = 10.0
+"""Nothing here takes a tenth of it; a call that waits for ever fails its test by then, and says which."""
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    async with Simulator(SimulatorSettings(seed=3, latency="5ms")) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(f'{{"custom_id": "id-{n}", "prompt": "number {n}"}}\n' for n in range(LINES)))
+    return path
+
+
+def configured(simulator: Simulator, folder: Path, intensity: int = 10) -> Settings:
+    made = settings(simulator.openai_base_url, folder, limits=Limits(concurrency=CONCURRENCY))
+    return structs.replace(made, supervision=Supervision(intensity=intensity))
+
+
+def runtime(simulator: Simulator, folder: Path, intensity: int = 10) -> Runtime:
+    return Runtime(configured(simulator, folder, intensity), environ={})
+
+
+async def start(rt: Runtime, source: Path) -> Job:
+    return await rt.batch(
+        source,
+        out=source.with_name("out.jsonl"),
+        model="acme/fast",
+        max_tokens=40,
+        concurrency=CONCURRENCY,
+    )
+
+
+async def stored(folder: Path) -> set[str]:
+    return await anyio.to_thread.run_sync(stored_ids, database(folder))
+
+
+async def until_stored(folder: Path, count: int) -> None:
+    while len(await stored(folder)) < count:
+        pass
+
+
+async def kill(rt: Runtime, name: str) -> None:
+    """Kill whoever holds the name, and wait for the next who does."""
+    ref = named(rt, name)
+    before = system(rt).resolve(ref)
+    system(rt).kill(ref)
+    await until(lambda: ref.alive and system(rt).resolve(ref) is not before)
+
+
+async def check_whole(folder: Path, simulator: Simulator) -> None:
+    """Every id once in the output and in the database, each attempt one settled row at its price."""
+    out = await anyio.to_thread.run_sync((folder / "out.jsonl").read_bytes)
+    ids = [json.loads(line)["custom_id"] for line in out.splitlines()]
+    assert sorted(ids) == sorted(f"id-{n}" for n in range(LINES))
+    assert await stored(folder) == set(ids)
+    rows = await anyio.to_thread.run_sync(ledger, database(folder))
+    assert {row.state for row in rows} == {"settled"}
+    assert len({(row.call_id, row.number) for row in rows}) == len(rows)
+    served = {entry.request_id: entry for entry in simulator.journal if entry.status == 200}
+    for row in rows:
+        if row.outcome == "ok":
+            assert row.request_id is not None
+            entry = served.pop(row.request_id)
+            exact_cost = exact_pusd(entry.prompt_tokens, entry.completion_tokens)
+            assert (row.cost_pusd, row.estimated) == (exact_cost, False)
+        else:
+            assert row.outcome in {"cancelled", "interrupted"}
+            assert row.cost_pusd == (row.held_pusd if row.estimated else 0)
+    estimated = sum(row.estimated for row in rows)
+    assert len(served) <= estimated, "what the provider served and nobody has is charged, estimated"
+
+
+class TestKilledDuringAJob:
+    """Killing the pool, the limiter, the ledger, the store, the batch actor or a whole branch by hand."""
+
+    @pytest.mark.parametrize(
+        ("victim", "supervisor", "child"),
+        [
+            ("store", "root", "store"),
+            ("catalog", "root", "catalog"),
+            ("ledger", "root", "ledger"),
+            ("limiter:acme", "provider:acme", "limiter"),
+            ("pool:acme", "provider:acme", "pool"),
+            ("provider:acme", "providers", "acme"),
+            ("providers", "root", "providers"),
+        ],
+    )
+    async def test_no_call_notices(
+        self,
+        victim: str,
+        supervisor: str,
+        child: str,
+        simulator: Simulator,
+        source: Path,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        async with asyncio.timeout(WAIT_S), runtime(simulator, tmp_path) as rt:
+            job = await start(rt, source)
+            for number in range(1, KILLS + 1):
+                due = number * LINES // (KILLS + 2)
+                await until(lambda due=due: len(simulator.journal) >= due)  # type: ignore[misc]  # bound per turn
+                await kill(rt, victim)
+            last = await job.wait()
+            assert (last.state, last.ok, last.failed, last.resumed) == ("done", LINES, 0, 0)
+            await given_back(rt)
+            await check_restarts(rt, supervisor, child)
+        assert len(simulator.journal) == LINES, "nothing was asked twice"
+        await check_whole(tmp_path, simulator)
+        assert said(caplog, f"{supervisor} restarts {child!r}") == KILLS
+
+    @pytest.mark.parametrize("victim", ["batch", "batches"])
+    async def test_the_job_goes_on_by_itself(
+        self,
+        victim: str,
+        simulator: Simulator,
+        source: Path,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Calls in flight are lost with the job's actor, and charged; nothing that was stored is asked again."""
+        async with asyncio.timeout(WAIT_S), runtime(simulator, tmp_path) as rt:
+            job = await start(rt, source)
+            name = f"batch:{job.id}" if victim == "batch" else victim
+            for number in range(1, KILLS + 1):
+                await until_stored(tmp_path, number * LINES // (KILLS + 2))
+                await kill(rt, name)
+                assert (await job.progress()).state == "running"
+            last = await job.wait()
+            assert (last.state, last.ok, last.failed, last.resumed) == ("done", LINES, 0, 0)
+            await given_back(rt)
+            assert (await rt.chat("acme/fast", "one more")).text
+        assert len(simulator.journal) - 1 <= LINES + KILLS * CONCURRENCY, "only what was in flight"
+        await check_whole(tmp_path, simulator)
+        restarted = f"batches restarts {job.id!r}" if victim == "batch" else "root restarts 'batches'"
+        assert said(caplog, restarted) == KILLS
+
+    async def test_a_stop_that_a_dead_actor_missed_is_kept(
+        self, simulator: Simulator, source: Path, tmp_path: Path
+    ) -> None:
+        async with asyncio.timeout(WAIT_S), runtime(simulator, tmp_path) as rt:
+            job = await start(rt, source)
+            await until_stored(tmp_path, LINES // 4)
+            system(rt).kill(named(rt, f"batch:{job.id}"))
+            job.stop()
+            last = await job.wait()
+            assert last.state == "stopped"
+            assert last.finished < LINES
+            again = await (await start(rt, source)).wait()
+        assert (again.state, again.ok, again.resumed) == ("done", LINES, last.finished)
+        await check_whole(tmp_path, simulator)
+
+    async def test_a_job_that_cannot_begin_again_halts_and_takes_nobody_with_it(
+        self, simulator: Simulator, source: Path, tmp_path: Path
+    ) -> None:
+        async with asyncio.timeout(WAIT_S), runtime(simulator, tmp_path) as rt:
+            job = await start(rt, source)
+            await until_stored(tmp_path, LINES // 4)
+            job_actor = named(rt, f"batch:{job.id}")
+            out = tmp_path / "out.jsonl"
+            await anyio.to_thread.run_sync(out.unlink)
+            await anyio.to_thread.run_sync(out.mkdir)
+            system(rt).kill(job_actor)
+            last = await job.wait()
+            assert last.state == "halted"
+            assert last.because is not None
+            assert "out.jsonl" in last.because
+            assert last.finished >= LINES // 4
+            assert (await rt.chat("acme/fast", "one more")).text
+            await anyio.to_thread.run_sync(out.rmdir)
+            again = await (await start(rt, source)).wait()
+        assert (again.state, again.ok) == ("done", LINES)
+        await check_whole(tmp_path, simulator)
+
+
+async def check_restarts(rt: Runtime, supervisor: str, child: str) -> None:
+    (info,) = [info for info in await named(rt, supervisor).call(WhichChildren()) if info.id == child]
+    assert (info.restarts, info.state) == (KILLS, "running")
+
+
+def said(caplog: pytest.LogCaptureFixture, text: str) -> int:
+    """How many warnings of the actors' log begin so."""
+    return sum(
+        record.name == "greenroom.actors" and record.levelno >= logging.WARNING and text in record.message
+        for record in caplog.records
+    )
+
+
+class TestTheRootGivesUp:
+    """Nobody is left to answer a call by name, so everybody who waits is told."""
+
+    @pytest.mark.parametrize("how", ["intensity", "killed"])
+    async def test_calls_and_jobs_are_told_and_another_runtime_goes_on(
+        self, how: str, simulator: Simulator, source: Path, tmp_path: Path
+    ) -> None:
+        async with asyncio.timeout(WAIT_S):
+            async with runtime(simulator, tmp_path, intensity=1) as rt:
+                job = await start(rt, source)
+                await until_stored(tmp_path, LINES // 4)
+                chat = asyncio.create_task(rt.chat("acme/fast", "in flight"))
+                await until(lambda: not tree(rt).outbox.empty)
+                if how == "intensity":
+                    await kill(rt, "store")
+                    system(rt).kill(named(rt, "store"))
+                else:
+                    system(rt).kill(tree(rt).root)
+                for waiting in (job.wait(), job.progress(), chat):
+                    with pytest.raises(RuntimeFailed, match="root supervisor gave up"):
+                        await waiting
+                for asked in (rt.chat("acme/fast", "later"), start(rt, source)):
+                    with pytest.raises(RuntimeFailed):
+                        await asked
+            finished = len(await stored(tmp_path))
+            async with runtime(simulator, tmp_path) as rt:
+                last = await (await start(rt, source)).wait()
+                assert (last.state, last.ok, last.resumed) == ("done", LINES, finished)
+        await check_whole(tmp_path, simulator)
+
+    async def test_a_branch_that_gives_up_is_begun_again_with_its_children(
+        self, simulator: Simulator, source: Path, tmp_path: Path
+    ) -> None:
+        async with asyncio.timeout(WAIT_S), runtime(simulator, tmp_path, intensity=1) as rt:
+            job = await start(rt, source)
+            await until_stored(tmp_path, LINES // 4)
+            for victim, branch in ((f"batch:{job.id}", "batches"), ("limiter:acme", "provider:acme")):
+                before = system(rt).resolve(named(rt, branch))
+                assert before is not None
+                await kill(rt, victim)
+                system(rt).kill(named(rt, victim))
+                down = await system(rt).wait_down(before)
+                assert not isinstance(down.reason, NoProcess) or not before.alive
+            last = await job.wait()
+            assert (last.state, last.ok) == ("done", LINES)
+        await check_whole(tmp_path, simulator)
