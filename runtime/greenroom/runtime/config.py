@@ -125,6 +125,13 @@ def database_url(settings: Settings) -> str:
     return f"sqlite:///{Path(platformdirs.user_data_dir('greenroom', appauthor=False)) / DATABASE_FILE}"
 
 
+def cache_folder() -> Path:
+    """The user's folder for what can be made again at any time."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("greenroom", appauthor=False))
+
+
 async def list_models(host: ProviderSettings, key: Secret | None) -> list[str]:
     """The ids that a host lists at `/models`; none where nobody answers within a second.
 

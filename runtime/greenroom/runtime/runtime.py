@@ -25,6 +25,8 @@ from greenroom.actors.batch import (
     StopJob,
     WaitJob,
     absolute,
+    form_of,
+    job_options,
     open_job,
     scan,
 )
@@ -204,23 +206,30 @@ class Runtime:
         out: str | Path | None = None,
         model: str | None = None,
         max_tokens: int | None = None,
+        prompt: str | None = None,
         system: str | None = None,
+        params: Mapping[str, object] | None = None,
         concurrency: int = 64,
         retry_failed: bool = False,
     ) -> Job:
-        """Answer every line of a JSONL file; the same call goes on with a job that was interrupted.
+        """Answer every line of a JSONL or CSV file; the same call goes on with a job that was interrupted.
 
         Args:
-            source: the file, of OpenAI batch lines, `{"messages": [...]}` or `{"prompt": "..."}`.
-            out: where results are appended, as OpenAI batch output lines; None: they stay in the database.
+            source: the file, of OpenAI batch lines, `{"messages": [...]}` or `{"prompt": "..."}`; a name that ends in
+                `.csv` holds CSV with a row of column names.
+            out: where results are appended, as OpenAI batch output lines, or as CSV rows where the name ends in `.csv`;
+                None: they stay in the database.
             model: `provider/model` for all lines; None: each line's own, else the default model.
             max_tokens: bound of each output.
-            system: a system message for lines that have none.
+            prompt: what to ask of each line, a sandboxed Jinja template over its fields: `"Classify: {{ text }}"`.
+            system: a system message for lines that have none; may be a template too.
+            params: request options for all lines, such as `{"temperature": 0.2}`.
             concurrency: how many lines may be in flight.
             retry_failed: ask lines again that failed in an earlier run.
 
         Raises:
             BadLine: the first line that cannot be asked; nothing has been sent.
+            BadInput: no line could be asked: the columns, a template or an option is wrong.
             JobRefused: the output belongs to something else, or the input has changed.
         """
         request = JobRequest(
@@ -228,12 +237,20 @@ class Runtime:
             source=str(await anyio.to_thread.run_sync(absolute, Path(source))),
             out=await anyio.to_thread.run_sync(absolute, Path(out)) if out is not None else None,
             defaults=Defaults(
-                model=model, fallback_model=self.chosen.default_model, max_tokens=max_tokens, system=system
+                model=model,
+                fallback_model=self.chosen.default_model,
+                max_tokens=max_tokens,
+                system=system,
+                prompt=prompt,
+                options=job_options(params or {}),
             ),
+            form=form_of(Path(source)),
             concurrency=concurrency,
             retry_failed=retry_failed,
         )
-        found = await anyio.to_thread.run_sync(partial(scan, request.path, request.defaults))
+        found = await anyio.to_thread.run_sync(
+            partial(scan, request.path, request.defaults, form=request.form)
+        )
         if found.bad:
             raise found.bad[0]
         return await self.start_job(await self.open_job(request, found))

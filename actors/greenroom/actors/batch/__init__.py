@@ -9,6 +9,7 @@ from greenroom.actors.batch.input.options import JobOptions as JobOptions
 from greenroom.actors.batch.input.options import job_options as job_options
 from greenroom.actors.batch.input.options import read_params as read_params
 from greenroom.actors.batch.input.reading import InputForm as InputForm
+from greenroom.actors.batch.input.reading import form_of as form_of
 from greenroom.actors.batch.input.scan import ModelShare as ModelShare
 from greenroom.actors.batch.input.scan import Scan as Scan
 from greenroom.actors.batch.input.scan import scan as scan

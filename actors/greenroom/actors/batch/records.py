@@ -329,9 +329,9 @@ def state_change(job_id: str, state: JobState, now_ms: int) -> Write:
     return Write(_UPDATE_STATE, ({"job_id": job_id, "state": state, "updated_at_ms": now_ms},))
 
 
-def default_out(source: Path) -> Path:
-    """Where results go unless told: beside the input, `tickets.jsonl` -> `tickets.results.jsonl`."""
-    return source.with_name(f"{source.stem}.results.jsonl")
+def default_out(source: Path, form: InputForm = "jsonl") -> Path:
+    """Where results go unless told: beside the input, in its own form, `tickets.csv` -> `tickets.results.csv`."""
+    return source.with_name(f"{source.stem}.results.{form}")
 
 
 def absolute(path: Path) -> Path:

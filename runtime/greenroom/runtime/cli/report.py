@@ -10,6 +10,7 @@ from greenroom.actors.catalog import Route, UnknownModel, find_route
 from greenroom.actors.events import Usage
 from greenroom.actors.prices import PriceTable, usd
 from greenroom.actors.providers.hosts import SIMULATOR, simulator
+from greenroom.runtime.cli.inputs import Options, shown_out
 from greenroom.runtime.cli.output import (
     EXIT_FAILED_ITEMS,
     EXIT_INTERRUPTED,
@@ -19,6 +20,7 @@ from greenroom.runtime.cli.output import (
     duration,
     money,
     note,
+    notes,
     print_json,
     tables,
 )
@@ -93,9 +95,9 @@ def dry_run(found: Scan, chosen: Chosen, *, as_json: bool) -> None:
     note(f"likely: about 4 bytes a token and {_ASSUMED_OUTPUT_TOKENS} tokens an answer")
 
 
-def already_complete(opened: OpenJob, *, as_json: bool) -> int:
+def already_complete(opened: OpenJob, options: Options) -> int:
     """Say that there is nothing to do, and what can be done about failures."""
-    if as_json:
+    if options.as_json:
         print_json(
             {
                 "job_id": opened.id,
@@ -106,16 +108,17 @@ def already_complete(opened: OpenJob, *, as_json: bool) -> int:
                 "out": str(opened.request.out),
             }
         )
-    note(f"complete: all {opened.scan.lines} lines have their results in {opened.request.out}")
+    note(f"complete: all {opened.scan.lines} lines have their results in {shown_out(opened, options)}")
     return _failures(opened.failed)
 
 
-def ended(last: JobProgress, opened: OpenJob, seconds: float, *, as_json: bool) -> int:
+def ended(last: JobProgress, opened: OpenJob, seconds: float, options: Options) -> int:
     """Sum a run up, and turn its end into an exit code."""
-    if as_json:
+    if options.as_json:
         print_json(_summary(last, opened, seconds))
     else:
-        tables.print(_table(last, opened, seconds))
+        table = _table(last, seconds, shown_out(opened, options))
+        (notes if options.to_stdout else tables).print(table)
     if last.state == "halted":
         note(f"halted: {last.because}")
         note("results so far are kept; once this is mended, the same command goes on")
@@ -175,7 +178,7 @@ def _summary(last: JobProgress, opened: OpenJob, seconds: float) -> Summary:
     )
 
 
-def _table(last: JobProgress, opened: OpenJob, seconds: float) -> Table:
+def _table(last: JobProgress, seconds: float, out: str) -> Table:
     table = Table(show_header=False, title=f"{last.finished:,} of {last.total:,} lines")
     asked = last.finished - last.resumed
     rows = [
@@ -186,8 +189,7 @@ def _table(last: JobProgress, opened: OpenJob, seconds: float) -> Table:
         ("cost", money(usd(last.cost_pusd))),
         ("time", f"{duration(seconds)} ({asked / seconds:.1f} lines/s)" if seconds else duration(seconds)),
     ]
-    if opened.request.out is not None:
-        rows.append(("results", str(opened.request.out)))
+    rows.append(("results", out))
     if last.resumed:
         rows.insert(2, ("from earlier runs", f"{last.resumed:,}"))
     table.add_column(no_wrap=True)

@@ -2,35 +2,24 @@
 
 import asyncio
 import gc
-import os
 import signal
 import sys
-import tempfile
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import anyio.to_thread
 import typer
-from msgspec import Struct
 
-from greenroom.actors.batch import (
-    Defaults,
-    JobProgress,
-    JobRefused,
-    JobRequest,
-    OpenJob,
-    Scan,
-    absolute,
-    default_out,
-    scan,
-)
+from greenroom.actors.batch import BadInput, JobProgress, JobRefused, JobRequest, OpenJob, Scan
 from greenroom.actors.flow import RuntimeFailed
 from greenroom.actors.kernel import Refused, StartFailed
 from greenroom.actors.settings import Settings
 from greenroom.actors.storage import StorageFailed
-from greenroom.runtime.cli import report
+from greenroom.runtime.cli import inputs, report
+from greenroom.runtime.cli.inputs import Options
 from greenroom.runtime.cli.live import LiveView
 from greenroom.runtime.cli.output import (
     EXIT_FAILED_ITEMS,
@@ -40,44 +29,63 @@ from greenroom.runtime.cli.output import (
     note,
     notes,
 )
+from greenroom.runtime.cli.stdout import Copier
 from greenroom.runtime.config import Chosen, ConfigError, choose_providers, environment, load_settings
 from greenroom.runtime.runtime import Job, Runtime
 from greenroom.runtime.telemetry import log_to
 
 _LOOK_EVERY_S = 0.25
-_SHOWN_BAD_LINES = 10
 
 
-class Options(Struct, frozen=True, kw_only=True):
-    """The command's options, as given."""
+class Form(StrEnum):
+    """What an input may be."""
 
-    input: str
-    model: str | None
-    out: Path | None
-    concurrency: int
-    max_tokens: int | None
-    system: str | None
-    limit: int | None
-    dry_run: bool
-    as_json: bool
-    skip_invalid: bool
-    retry_failed: bool
-    config: Path | None
+    jsonl = "jsonl"
+    csv = "csv"
 
 
 def run(
     input: Annotated[  # noqa: A002 - the name users see in --help
         str,
-        typer.Argument(
-            metavar="INPUT", help="A JSONL file of prompts; - is standard input.", show_default=False
-        ),
+        typer.Argument(metavar="INPUT", help="A JSONL or CSV file; - is standard input.", show_default=False),
     ],
     *,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="provider/model for all lines; else each line's own.")
     ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help='What to ask of each line: a template over its fields, "Classify: {{ text }}".'),
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option(help="A system message for lines that have none; may be a template too.")
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--param",
+            "-p",
+            metavar="NAME=VALUE",
+            help="A request option for all lines, such as temperature=0.2; repeatable. Values are JSON, else text.",
+        ),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Results file. [default: INPUT with .results.jsonl]")
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Results file: .csv gets rows, any other name JSONL; - is standard output. "
+            "[default: INPUT with .results.jsonl or .results.csv]",
+            show_default=False,
+        ),
+    ] = None,
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            "--format",
+            help="What INPUT is. [default: by its name; standard input: jsonl]",
+            show_default=False,
+        ),
     ] = None,
     concurrency: Annotated[
         int, typer.Option("--concurrency", "-c", min=1, help="Lines in flight at most.")
@@ -85,7 +93,6 @@ def run(
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Bound of each answer, for all lines.")
     ] = None,
-    system: Annotated[str | None, typer.Option(help="A system message for lines that have none.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first so many lines.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be asked, how many tokens, what it would cost.")
@@ -109,7 +116,8 @@ def run(
     r"""Answer a file of prompts through any model; interrupted, the same command goes on where it was.
 
     Each line is JSON: {"prompt": "..."}, {"messages": [...]} or an OpenAI batch line; "custom_id" names its result.
-    Results are OpenAI batch output lines, in the order of completion; costs are kept (greenroom costs).
+    Or INPUT is CSV with a row of column names: --prompt says what to ask of each row.
+    Results are OpenAI batch output lines, or CSV rows, in the order of completion; costs are kept (greenroom costs).
 
     \b
     Examples:
@@ -117,11 +125,15 @@ def run(
           with the provider whose key is set, else a local server, else simulated
       greenroom run tickets.jsonl --model openai/gpt-5-mini --dry-run
           what it would ask and cost; sends nothing
+      greenroom run tickets.csv --prompt "Classify as bug, wish or praise: {{ text }}" -p temperature=0
+          each row's column "text" in the prompt's place; answers beside the columns, in tickets.results.csv
+      greenroom run tickets.jsonl --prompt 'Answer {{ name }}, in {{ fields["mother tongue"] }}: {{ text }}'
+          fields of JSON lines; fields[...] for names with spaces
       greenroom run tickets.jsonl --limit 10 -o first.jsonl
           the first ten lines, to look at
       greenroom run tickets.jsonl --retry-failed
           ask the failed ones again
-      cat tickets.jsonl | greenroom run - -o answers.jsonl --json
+      cat tickets.jsonl | greenroom run - -o - | jq .response.body.choices[0].message.content
 
     Ctrl-C lets what is in flight finish (again: drops it), and keeps all results.
 
@@ -131,7 +143,10 @@ def run(
     options = Options(
         input=input,
         model=model,
+        prompt=prompt,
+        params=tuple(param or ()),
         out=out,
+        form=form.value if form else None,
         concurrency=concurrency,
         max_tokens=max_tokens,
         system=system,
@@ -146,7 +161,7 @@ def run(
         code = asyncio.run(_run(options))
     except RuntimeFailed as error:
         fail(f"{error}; the same command goes on where it was", EXIT_FAILED_ITEMS)
-    except (ConfigError, JobRefused, StorageFailed, Refused, OSError) as error:
+    except (ConfigError, BadInput, JobRefused, StorageFailed, Refused, OSError) as error:
         fail(str(error))
     except StartFailed as error:
         fail(str(error.__cause__ or error))
@@ -161,13 +176,15 @@ async def _run(options: Options) -> int:
     chosen = await choose_providers(settings, environment())
     note(chosen.how)
     with ExitStack() as files:
-        request = _request(options, chosen, files)
-        found = await _scan(request, options)
+        request = inputs.job_request(options, chosen, files)
+        found = await inputs.look_at(request, options)
         await anyio.to_thread.run_sync(report.check_models, found, chosen)
         if options.dry_run:
             await anyio.to_thread.run_sync(partial(report.dry_run, found, chosen, as_json=options.as_json))
             return EXIT_OK
-        _check_writable(request.out)
+        if options.to_stdout:
+            request = inputs.through_a_spool(request, found, settings, files)
+        inputs.check_writable(request.out)
         return await _answer(options, settings, chosen, request, found)
 
 
@@ -181,8 +198,11 @@ async def _answer(
         opened = await runtime.open_job(request, found)
         if opened.complete:
             # Nothing is asked; the output is written anew where it was removed, mended where it was cut.
-            await (await runtime.start_job(opened)).wait()
-            return report.already_complete(opened, as_json=options.as_json)
+            job = await runtime.start_job(opened)
+            with Copier(request.out if options.to_stdout else None, job.stop) as copier:
+                await job.wait()
+                await copier.finish()
+            return report.already_complete(opened, options)
         if opened.resumed:
             again = f", {opened.retried} failed ones are asked again" if opened.retried else ""
             note(f"going on: {opened.finished} of {found.lines} lines have their results{again}")
@@ -190,13 +210,14 @@ async def _answer(
         gc.collect()
         gc.freeze()
         started_s = asyncio.get_running_loop().time()
-        last = await _watch(await runtime.start_job(opened), opened)
-        return report.ended(
-            last, opened, asyncio.get_running_loop().time() - started_s, as_json=options.as_json
-        )
+        job = await runtime.start_job(opened)
+        with Copier(request.out if options.to_stdout else None, job.stop) as copier:
+            last = await _watch(job, opened, options)
+            await copier.finish()
+        return report.ended(last, opened, asyncio.get_running_loop().time() - started_s, options)
 
 
-async def _watch(job: Job, opened: OpenJob) -> JobProgress:
+async def _watch(job: Job, opened: OpenJob, options: Options) -> JobProgress:
     """Show the job's progress until it ends. The first SIGINT or SIGTERM stops it gently, the second at once."""
     loop = asyncio.get_running_loop()
     waiting = asyncio.ensure_future(job.wait())
@@ -215,7 +236,7 @@ async def _watch(job: Job, opened: OpenJob) -> JobProgress:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupted)
     try:
-        with LiveView(notes, f"{opened.request.source} → {opened.request.out}") as view:
+        with LiveView(notes, f"{opened.request.source} → {inputs.shown_out(opened, options)}") as view:
             while not waiting.done():
                 view.show(await job.progress())
                 await asyncio.wait({waiting}, timeout=_LOOK_EVERY_S)
@@ -228,94 +249,3 @@ async def _watch(job: Job, opened: OpenJob) -> JobProgress:
         waiting.cancel()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-
-
-def _request(options: Options, chosen: Chosen, files: ExitStack) -> JobRequest:
-    if options.input == "-":
-        path, source = _spool(files), "standard input"
-        if options.out is None:
-            fail("standard input has no name to call the results by: say where they go, with --out FILE")
-        out = options.out
-    else:
-        path = Path(options.input)
-        source = str(absolute(path))
-        if not path.is_file():
-            fail(f"{path}: {'is a directory, not a file' if path.is_dir() else 'there is no such file'}")
-        out = options.out or default_out(path)
-    if options.input != "-" and absolute(out) == absolute(path):
-        fail(f"{out} is the input itself: give another file with --out")
-    return JobRequest(
-        path=path,
-        source=source,
-        out=absolute(out),
-        defaults=Defaults(
-            model=options.model,
-            fallback_model=chosen.default_model,
-            max_tokens=options.max_tokens,
-            system=options.system,
-        ),
-        limit=options.limit,
-        concurrency=options.concurrency,
-        retry_failed=options.retry_failed,
-    )
-
-
-def _spool(files: ExitStack) -> Path:
-    """Standard input as a file: it is looked at whole before any line of it is asked."""
-    spool = files.enter_context(tempfile.NamedTemporaryFile(prefix="greenroom-", suffix=".jsonl"))  # noqa: SIM115 - the caller closes it
-    # Reading blocks and cannot be cancelled, so Ctrl-C has to raise rather than to cancel.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        while block := sys.stdin.buffer.read(1 << 20):
-            spool.write(block)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    spool.flush()
-    return Path(spool.name)
-
-
-async def _scan(request: JobRequest, options: Options) -> Scan:
-    """Look at the whole input before anything is sent, and refuse what cannot be asked."""
-    with notes.status(f"reading {request.source}") as status:
-        look = partial(
-            scan,
-            request.path,
-            request.defaults,
-            limit=options.limit,
-            progress=lambda lines: status.update(f"reading {request.source}: {lines:,} lines"),
-        )
-        try:
-            found = await anyio.to_thread.run_sync(look)
-        except OSError as error:
-            fail(f"{request.source} cannot be read: {error.strerror}")
-    if found.bad and not options.skip_invalid:
-        for bad in found.bad[:_SHOWN_BAD_LINES]:
-            note(f"{request.source}, {bad}")
-        fail(
-            f"{found.bad_count} of {found.bad_count + found.lines} lines cannot be asked; nothing was sent. "
-            f"Mend them, or go on without them with --skip-invalid"
-        )
-    if found.bad:
-        note(f"passing over {found.bad_count} lines that cannot be asked; the first: {found.bad[0]}")
-    if not found.lines:
-        fail(f'{request.source} holds no prompts: one JSON object a line, such as {{"prompt": "Hello"}}')
-    return found
-
-
-def _check_writable(out: Path | None) -> None:
-    """Refuse an output that cannot be written before any money is spent; a file made by looking is removed."""
-    if out is None:
-        return
-    if out.exists() and not out.is_file():
-        # Opening a pipe waits for its reader, and a device may be read without end.
-        fail(f"{out} is {'a directory' if out.is_dir() else 'no ordinary file'}: give a file with --out")
-    if not out.parent.is_dir():
-        fail(f"{out.parent}: there is no such directory; make it, or give another file with --out")
-    is_new = not out.exists()
-    try:
-        os.close(os.open(out, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644))
-    except OSError as error:
-        fail(f"{out} cannot be written: {error.strerror}; give another file with --out")
-    if is_new:
-        with suppress(OSError):
-            out.unlink()

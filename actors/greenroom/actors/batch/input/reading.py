@@ -5,6 +5,7 @@ A record is a line of a JSON lines file, or a row of a CSV file. Memory is one r
 
 from collections.abc import Iterator
 from hashlib import blake2b
+from pathlib import Path
 from typing import BinaryIO, Literal
 
 InputForm = Literal["jsonl", "csv"]
@@ -14,6 +15,11 @@ MAX_RECORD_BYTES = 16 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 _DIGEST_BYTES = 16
+
+
+def form_of(path: Path) -> InputForm:
+    """What a file is by its name: CSV where it ends so, else JSON lines."""
+    return "csv" if path.suffix.lower() == ".csv" else "jsonl"
 
 
 def records(file: BinaryIO, form: InputForm) -> Iterator[tuple[int, bytes]]:

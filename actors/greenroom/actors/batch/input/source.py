@@ -1,10 +1,10 @@
 """The input of a running job: lines that are still to be asked, read ahead in a thread, in order."""
 
+import asyncio
 from collections import deque
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-import anyio
 import anyio.to_thread
 
 from greenroom.actors.batch.input.reading import InputForm, records
@@ -35,7 +35,7 @@ class LineSource:
         self._lines = self._read()
         self._ahead: deque[tuple[int, bytes]] = deque()
         self._ended = False
-        self._filling = anyio.Lock()
+        self._filling: asyncio.Future[None] | None = None
         self.taken = 0
 
     async def next(self) -> tuple[int, bytes] | None:
@@ -46,10 +46,10 @@ class LineSource:
         while not self._ahead:
             if self._ended:
                 return None
-            async with self._filling:
-                if not self._ahead and not self._ended:
-                    # The thread itself puts down what it read: a caller cancelled meanwhile takes nothing with it.
-                    await anyio.to_thread.run_sync(self._fill)
+            if self._filling is None or self._filling.done():
+                self._filling = asyncio.ensure_future(anyio.to_thread.run_sync(self._fill))
+            # Shared by all who wait: one who is cancelled meanwhile neither stops it nor takes anything with him.
+            await asyncio.shield(self._filling)
         self.taken += 1
         return self._ahead.popleft()
 

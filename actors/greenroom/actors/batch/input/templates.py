@@ -53,6 +53,7 @@ def check(text: str, what: str, columns: Iterable[str] | None = None) -> None:
     environment = _environment()
     try:
         tree = environment.parse(text)
+        _compiled(text)  # filters and tests are looked up only here
     except TemplateSyntaxError as error:
         raise BadInput(f"{what}, {_line_and_column(text, _offset(text, error))}: {error.message}") from None
     if columns is None:
@@ -136,8 +137,10 @@ def _offset(text: str, error: "TemplateSyntaxError") -> int:
     from jinja2 import Environment, TemplateSyntaxError
     from jinja2.ext import Extension
 
-    if unexpected := re.search(r"at (\d+)$", error.message or ""):
+    if unexpected := re.search(r" at (\d+)$", error.message or ""):
         return int(unexpected[1])
+    if unknown := re.search(r"No \w+ named '(.+)'", error.message or ""):
+        return text.find(unknown[1])
     seen: list[Token] = []
 
     class Watching(Extension):
@@ -153,6 +156,9 @@ def _offset(text: str, error: "TemplateSyntaxError") -> int:
         value = str(token.value)
         if (found := text.find(value, end)) >= 0:
             start, end = found, found + len(value)
+    if bracket := re.match(r"unexpected '(.)'", error.message or ""):
+        # The lexer's own complaint, which comes before the parser has seen what stands before it.
+        return max(start, text.find(bracket[1], end))
     return start
 
 

@@ -1,0 +1,76 @@
+"""Results on standard output: copied from the file that the job writes, as it grows.
+
+The job never writes to standard output itself. Whoever reads it may be slow, or a pager that waits for a key; the
+database's writer, which every call depends on, would wait with it.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio.to_thread
+
+_STANDARD_OUTPUT = 1
+_LOOK_EVERY_S = 0.05
+_BLOCK_BYTES = 1 << 16
+
+
+class Copier:
+    """Copies whole lines in a thread of its own, from entering on; a path of None copies nothing.
+
+    Args:
+        path: a file that only grows, in whole lines once its writer is done.
+        unread: called, in the thread, when nobody reads standard output any more.
+
+    Leaving does not wait for a reader; `finish` does.
+    """
+
+    def __init__(self, path: Path | None, unread: Callable[[], None]) -> None:
+        self._path = path
+        self._unread = unread
+        self._ended = threading.Event()
+        # A daemon, since no signal reaches a thread that waits for a reader.
+        self._thread = threading.Thread(target=self._run, name="stdout", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+
+    async def finish(self) -> None:
+        """Wait until everything in the file is written out, or nobody reads it. Cancelling stops the waiting."""
+        self._ended.set()
+        if self._path is not None:
+            await anyio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
+
+    def _run(self) -> None:
+        assert self._path is not None
+        try:
+            with self._path.open("rb") as file:
+                pending = b""
+                while True:
+                    ended = self._ended.is_set()
+                    while block := file.read(_BLOCK_BYTES):
+                        lines, newline, rest = (pending + block).rpartition(b"\n")
+                        _write(lines + newline)
+                        pending = rest
+                    if ended:
+                        return
+                    self._ended.wait(_LOOK_EVERY_S)
+        except BrokenPipeError:
+            self._unread()
+
+
+def _write(data: bytes) -> None:
+    """Past Python's own buffer, whose lock a daemon thread must not hold when the interpreter ends."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(_STANDARD_OUTPUT, rest) :]
