@@ -12,7 +12,8 @@ from msgspec import Raw, Struct
 
 from greenroom.actors.events import ProviderError, ProviderFailed, ToolCall, Usage
 from greenroom.actors.providers.chat import ChatOptions, ChatRequest, Message
-from greenroom.actors.providers.openai.errors import excerpt, failure
+from greenroom.actors.providers.faults import excerpt
+from greenroom.actors.providers.openai.errors import failure
 from greenroom.actors.providers.openai.shapes import (
     Logprobs,
     Part,

@@ -10,6 +10,13 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from greenroom.actors.events import ErrorKind, ProviderError
+from greenroom.actors.providers.faults import (
+    MAX_CODE_CHARS,
+    MAX_MESSAGE_CHARS,
+    excerpt,
+    kind_of_status,
+    shortened,
+)
 from greenroom.actors.providers.headers import retry_after_s
 
 _KIND_BY_CODE: dict[str, ErrorKind] = {
@@ -30,22 +37,6 @@ _KIND_BY_CODE: dict[str, ErrorKind] = {
     "overloaded_error": "overloaded",
     "server_overloaded": "overloaded",
 }
-
-_KIND_BY_STATUS: dict[int, ErrorKind] = {
-    401: "authentication",
-    402: "permission",
-    403: "permission",
-    404: "not_found",
-    408: "timeout",
-    409: "server",
-    425: "overloaded",
-    429: "rate_limited",
-    503: "overloaded",
-    529: "overloaded",
-}
-
-_MAX_MESSAGE_CHARS = 2_000
-_MAX_CODE_CHARS = 200
 
 
 class OpenAIError(Struct, gc=False):
@@ -91,24 +82,16 @@ def as_error(found: OpenAIError | str, status: int | None = None) -> ProviderErr
     """An error object as an error. In mid-stream there is no `status`; a numeric code stands in for one."""
     if isinstance(found, str):
         found = OpenAIError(message=Raw(msgspec.json.encode(found)))
-    code, kind_of_error = _text(found.code, _MAX_CODE_CHARS), _text(found.type, _MAX_CODE_CHARS)
+    code, kind_of_error = _text(found.code, MAX_CODE_CHARS), _text(found.type, MAX_CODE_CHARS)
     if status is None:
         status = int(code) if code and code.isdecimal() and len(code) == 3 else 500
-    kind = (
-        _KIND_BY_CODE.get(code or "") or _KIND_BY_CODE.get(kind_of_error or "") or _KIND_BY_STATUS.get(status)
-    )
+    kind = _KIND_BY_CODE.get(code or "") or _KIND_BY_CODE.get(kind_of_error or "")
     return ProviderError(
-        kind=kind or ("server" if status >= 500 else "invalid_request" if status >= 400 else "protocol"),
-        message=_text(found.message, _MAX_MESSAGE_CHARS) or "",
+        kind=kind or kind_of_status(status),
+        message=_text(found.message, MAX_MESSAGE_CHARS) or "",
         code=code or kind_of_error,
-        param=_text(found.param, _MAX_CODE_CHARS),
+        param=_text(found.param, MAX_CODE_CHARS),
     )
-
-
-def excerpt(body: bytes, length: int = 200) -> str:
-    """The beginning of a body on one line, for a message."""
-    text = " ".join(body[: 4 * length].decode("utf-8", "replace").split())
-    return text if len(text) <= length else f"{text[:length]}…"
 
 
 def _find(body: bytes) -> OpenAIError:
@@ -135,4 +118,4 @@ def _text(value: Raw | UnsetType, length: int) -> str | None:
     if plain is None or plain == "":
         return None
     text = plain if isinstance(plain, str) else bytes(value).decode("utf-8", "replace")
-    return text if len(text) <= length else f"{text[:length]}…"
+    return shortened(text, length)

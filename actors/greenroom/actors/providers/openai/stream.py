@@ -24,7 +24,8 @@ from greenroom.actors.events import (
     Usage,
 )
 from greenroom.actors.providers.decoder import FrameDecoder
-from greenroom.actors.providers.openai.errors import OpenAIError, as_error, excerpt
+from greenroom.actors.providers.faults import excerpt
+from greenroom.actors.providers.openai.errors import OpenAIError, as_error
 from greenroom.actors.providers.openai.shapes import (
     Logprobs,
     Part,
