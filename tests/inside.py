@@ -6,8 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from greenroom.actors.kernel import ActorRef, ActorSystem, Clock
-from greenroom.actors.kernel.contract.clock import settle
+from greenroom.actors.kernel import ActorRef, ActorSystem
 from greenroom.actors.ledger import GetSpend
 from greenroom.actors.limiter import GetLimiterStatus
 from greenroom.actors.pool import GetPoolStatus
@@ -41,22 +40,6 @@ class Granted(Struct, frozen=True, kw_only=True):
 
 
 NOTHING = Granted()
-
-
-class HastyClock(Clock):
-    """A clock on which a sleep is over at once, having taken all its time."""
-
-    def __init__(self) -> None:
-        self.slept_s: list[float] = []
-        self._ahead_s = 0.0
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self._ahead_s
-
-    async def sleep(self, delay_s: float) -> None:
-        await settle()  # what was told before the sleep is heard before it
-        self.slept_s.append(delay_s)
-        self._ahead_s += delay_s
 
 
 def settings(

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 from aiohttp import web
-from tests.inside import HastyClock, database, given_back, granted, settings, tree, until
+from tests.inside import database, given_back, granted, settings, tree, until
 from tests.integration.evidence import AttemptRow, exact_pusd, ledger
 from tests.integration.upstream import (
     COMPLETION_TOKENS,
@@ -29,6 +29,7 @@ from greenroom.actors.events import AttemptFailed, ErrorKind, Event, ProviderFai
 from greenroom.actors.kernel import Clock, FakeClock
 from greenroom.actors.settings import Limits, Retries, Stalls
 from greenroom.runtime import Runtime
+from greenroom.runtime.testing import HastyClock
 
 pytestmark = pytest.mark.anyio
 MAX_TOKENS = 100

@@ -24,6 +24,7 @@ from greenroom.runtime.simulator.engine import Model
 from greenroom.runtime.simulator.exchange import NOTHING_SENT, Counters, Exchange, Statistics
 from greenroom.runtime.simulator.journal import Journal, JournalEntry
 from greenroom.runtime.simulator.routes import Handler, Routes
+from greenroom.runtime.simulator.script import Script, ScriptedService
 from greenroom.runtime.simulator.serving import Service
 from greenroom.runtime.simulator.settings import SimulatorSettings
 from greenroom.runtime.simulator.traffic.advice import retry_after
@@ -43,14 +44,25 @@ class Simulator:
     Args:
         settings: How it behaves; the defaults answer at once and let everybody on this machine in.
         clock: What latencies wait on and what stamps the journal.
+        script: Answers that were written down; None: they are made up.
     """
 
-    def __init__(self, settings: SimulatorSettings | None = None, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: SimulatorSettings | None = None,
+        *,
+        clock: Clock | None = None,
+        script: Script | None = None,
+    ) -> None:
         self.settings = settings or SimulatorSettings()
         self._clock = clock or Clock()
         self._journal = Journal(capacity=self.settings.journal_capacity, path=self.settings.journal_path)
         self._counters = Counters()
-        self._service = Service(self.settings, self._clock, self._record)
+        self._service = (
+            Service(self.settings, self._clock, self._record)
+            if script is None
+            else ScriptedService(self.settings, self._clock, self._record, script)
+        )
         pages = {"/sim/journal": self._show_journal, "/sim/stats": self._show_statistics}
         self._routes = Routes(self._service, pages)
         key = self.settings.api_key

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
+import msgspec
 from aiohttp import web
 
 from greenroom.actors.kernel import Clock
@@ -16,6 +17,24 @@ from greenroom.runtime.simulator.wires import Asked, WireError
 from greenroom.runtime.simulator.wires.errors import fault_error, limit_error
 
 Record: TypeAlias = Callable[[Exchange, int], Awaitable[None]]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is to happen with a question.
+
+    Args:
+        answer: What is said.
+        delay_s: Seconds until the first byte.
+        fault: What breaks the answer on its way.
+        occurrence: How often an equal request has come.
+        raw: Status, body and headers to send instead of the answer.
+    """
+
+    answer: Answer
+    delay_s: float = 0.0
+    fault: Fault | None = None
+    occurrence: int = 1
+    raw: tuple[int, bytes, Mapping[str, str]] | None = None
 
 
 class Service:
@@ -55,27 +74,31 @@ class Service:
         body = await exchange.request.read()
         asked = exchange.wire.parse(body, exchange.request.path)
         exchange.asked(asked)
+        plan = await self.plan(exchange, asked)
+        used_tokens = plan.answer.prompt_tokens
+        try:
+            if plan.delay_s > 0:
+                await self._clock.sleep(plan.delay_s)
+            exchange.prompt_tokens = plan.answer.prompt_tokens
+            exchange.completion_tokens = plan.answer.completion_tokens
+            exchange.finish_reason = plan.answer.choices[0].finish
+            used_tokens += plan.answer.completion_tokens
+            return await self._deliver(exchange, asked, plan)
+        finally:
+            self._limits.settle(self._clock.monotonic(), used_tokens)
+
+    async def plan(self, exchange: Exchange, asked: Asked) -> Plan:
+        """Decides about a question; a `WireError` where the answer is an error."""
         answered = self._answer(asked)
         exchange.prompt_tokens = answered.prompt_tokens
-        occurrence = self._count(exchange, asked)
+        occurrence = self.count(exchange, asked)
         if self._limits.any:
             self._admit(exchange, asked, answered)
         fault = self._draw_fault(exchange, asked, occurrence)
-        used_tokens = answered.prompt_tokens
-        try:
-            await self._wait(asked, answered)
-            exchange.completion_tokens = answered.completion_tokens
-            exchange.finish_reason = answered.choices[0].finish
-            used_tokens += answered.completion_tokens
-            if fault is not None:
-                return await self._struck(exchange, asked, answered, fault, occurrence)
-            await self._record(exchange, 200)
-            if not asked.stream:
-                return json_response(exchange, 200, exchange.wire.whole(asked, answered))
-            events = exchange.wire.events(asked, answered, self._pace.sizes(self._seed, asked.question.key))
-            return await self._delivery.stream(exchange, events, self._pace)
-        finally:
-            self._limits.settle(self._clock.monotonic(), used_tokens)
+        # A whole answer is due when all of its tokens are written, a stream with its first.
+        draw = uniform(self._seed, "latency", asked.question.key)
+        delay_s = self._latency.whole_s(draw, 0 if asked.stream else answered.completion_tokens)
+        return Plan(answered, delay_s, fault, occurrence)
 
     async def list_models(self, exchange: Exchange) -> web.StreamResponse:
         """Lists all models."""
@@ -106,7 +129,7 @@ class Service:
         except CannotAnswer as error:
             raise WireError(400, error.message, param=error.param or None, code=error.code) from None
 
-    def _count(self, exchange: Exchange, asked: Asked) -> int:
+    def count(self, exchange: Exchange, asked: Asked) -> int:
         """Counts the attempt.
 
         Attempts belong to what the client calls one request, else to equal requests.
@@ -141,23 +164,23 @@ class Service:
             raise fault_error(fault.kind, self._fault_retry_after_s)
         return fault
 
-    async def _wait(self, asked: Asked, answered: Answer) -> None:
-        """Until the first byte is due: of a whole answer, when all of its tokens are written."""
-        draw = uniform(self._seed, "latency", asked.question.key)
-        tokens = 0 if asked.stream else answered.completion_tokens
-        delay_s = self._latency.whole_s(draw, tokens)
-        if delay_s > 0:
-            await self._clock.sleep(delay_s)
-
-    async def _struck(
-        self, exchange: Exchange, asked: Asked, answered: Answer, fault: Fault, occurrence: int
-    ) -> web.StreamResponse:
-        """Delivers the answer the way a fault wants it."""
-        await self._record(exchange, NOTHING_SENT if fault.kind in {"drop", "hang"} else 200)
+    async def _deliver(self, exchange: Exchange, asked: Asked, plan: Plan) -> web.StreamResponse:
+        sizes = self._pace.sizes(self._seed, asked.question.key)
+        wire, fault = exchange.wire, plan.fault
+        if plan.raw is not None:
+            status, body, headers = plan.raw
+            await self._record(exchange, status)
+            return web.Response(status=status, body=body, headers={**exchange.headers, **headers})
+        if fault is not None:
+            await self._record(exchange, NOTHING_SENT if fault.kind in {"drop", "hang"} else 200)
+            parts = (
+                [event for event, _ in wire.events(asked, plan.answer, sizes)]
+                if asked.stream
+                else [wire.whole(asked, plan.answer)]
+            )
+            dice = Dice(self._seed, "fault", asked.question.key, plan.occurrence)
+            return await self._delivery.broken(exchange, fault, parts, dice, streamed=asked.stream)
+        await self._record(exchange, 200)
         if asked.stream:
-            sizes = self._pace.sizes(self._seed, asked.question.key)
-            parts = [event for event, _ in exchange.wire.events(asked, answered, sizes)]
-        else:
-            parts = [exchange.wire.whole(asked, answered)]
-        dice = Dice(self._seed, "fault", asked.question.key, occurrence)
-        return await self._delivery.broken(exchange, fault, parts, dice, streamed=asked.stream)
+            return await self._delivery.stream(exchange, wire.events(asked, plan.answer, sizes), self._pace)
+        return json_response(exchange, 200, wire.whole(asked, plan.answer))

@@ -4,6 +4,7 @@ import hashlib
 
 import msgspec
 
+from greenroom.actors.events import ToolCall
 from greenroom.runtime.simulator.engine.dice import Dice
 from greenroom.runtime.simulator.engine.instances import invent, named_fields
 from greenroom.runtime.simulator.engine.models import Model
@@ -14,7 +15,6 @@ from greenroom.runtime.simulator.engine.question import (
     Question,
     Schema,
     Tool,
-    ToolCall,
     count_prompt,
     count_tokens,
     cut,

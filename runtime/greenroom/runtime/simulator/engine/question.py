@@ -1,13 +1,14 @@
 """What the simulator is asked and what it answers, free of any wire format."""
 
 from collections.abc import Iterator
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
+from greenroom.actors.events import FinishReason, ToolCall
+
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Schema: TypeAlias = dict[str, "Json"]
-Finish: TypeAlias = Literal["stop", "length", "tool_calls"]
 
 # OpenAI's guide to counting tokens for chat: three for each message's frame, three that open the reply.
 TOKENS_PER_MESSAGE = 3
@@ -55,19 +56,11 @@ class Question(msgspec.Struct, frozen=True):
     frame_bytes: int = 0
 
 
-class ToolCall(msgspec.Struct, frozen=True):
-    """The model wants `name` called; `arguments` is JSON text, as on every provider's wire."""
-
-    id: str
-    name: str
-    arguments: str
-
-
 class Choice(msgspec.Struct, frozen=True):
     """One of the alternatives of an answer."""
 
     text: str
-    finish: Finish
+    finish: FinishReason
     tokens: int
     tool_calls: tuple[ToolCall, ...] = ()
 

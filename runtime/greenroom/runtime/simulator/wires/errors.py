@@ -65,7 +65,8 @@ class WireError(Exception):
 
 def fault_error(status: int, retry_after_s: float) -> WireError:
     """An error that a fault has ordered; 429 and 503 say when to come back."""
-    kind, message, code = _STATUS_FAULTS[status]
+    usual = 400 if status < 500 else 500
+    kind, message, code = _STATUS_FAULTS.get(status, _STATUS_FAULTS[usual])
     advice_s = retry_after_s if status in {429, 503} else None
     return WireError(status, f"{message} (A simulated fault.)", kind=kind, code=code, retry_after_s=advice_s)
 

@@ -6,7 +6,8 @@ from itertools import zip_longest
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from greenroom.runtime.simulator.engine import Answer, Choice, Model, Question, ToolCall, chunks, count_tokens
+from greenroom.actors.events import ToolCall
+from greenroom.runtime.simulator.engine import Answer, Choice, Model, Question, chunks, count_tokens
 
 # `created` is a fixed second of this week, chosen by the request, so that equal requests get equal bodies. A real
 # clock would make every comparison of two runs leave the field out; nothing on the wire promises that it is now.
