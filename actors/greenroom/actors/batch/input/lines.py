@@ -11,6 +11,7 @@ Nothing is dropped in silence: an option that greenroom does not know travels to
 line must not hold (`stream`, `n` above 1, an option or a prompt beside `body`) is refused with the line's number.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -86,19 +87,21 @@ def check_defaults(defaults: Defaults, columns: tuple[str, ...] | None) -> None:
     Raises:
         BadInput: a template is none, names a column that there is not, or nothing says what to ask of a row.
     """
-    if columns is not None and defaults.prompt is None and "prompt" not in columns:
-        hint = (
-            "; are the columns separated by semicolons or tabs? Save the file with commas"
-            if len(columns) == 1 and (";" in columns[0] or "\t" in columns[0])
-            else ""
-        )
-        raise BadInput(
-            f"no column is called prompt: say what to ask with --prompt, such as "
-            f'--prompt "Classify: {{{{ {columns[0]} }}}}"; there are: {", ".join(columns[:20])}{hint}'
-        )
-    for text, what in ((defaults.prompt, "--prompt"), (defaults.system, "--system")):
-        if text is not None:
-            check(text, what, columns)
+    try:
+        if columns is not None and defaults.prompt is None and "prompt" not in columns:
+            raise BadInput(  # noqa: TRY301 - the hint below is for this too
+                f"no column is called prompt: say what to ask with --prompt, such as "
+                f'--prompt "Classify: {{{{ {columns[0]} }}}}"; there are: {", ".join(columns[:20])}'
+            )
+        for text, what in ((defaults.prompt, "--prompt"), (defaults.system, "--system")):
+            if text is not None:
+                check(text, what, columns)
+    except BadInput as error:
+        if columns is not None and len(columns) == 1 and re.search(r"[;\t]", columns[0]):
+            raise BadInput(
+                f"{error} Are the columns separated by semicolons or tabs? Save the file with commas"
+            ) from None
+        raise
 
 
 def parse(raw: bytes, number: int, defaults: Defaults, columns: tuple[str, ...] | None = None) -> Line:
