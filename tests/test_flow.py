@@ -130,14 +130,16 @@ class TestOrder:
         ):
             first = asyncio.create_task(rt.chat("acme/fast", "first", max_tokens=MAX_TOKENS))
             await upstream.wait_asked(1)
-            (held,) = await rows_of(tmp_path)  # the provider has the request, so its row is on disk
+            (held,) = await rows_of(
+                tmp_path
+            )  # no slice is open yet, and so its row is on disk before it is sent
             assert (held.state, held.held_pusd) == ("held", bound_pusd(upstream.asked[0]))
             now = await granted(rt)
             assert (now.open_holds, now.in_flight, now.permits, now.leases) == (1, 1, 1, 1)
             assert now.held_pusd == held.held_pusd
             second = asyncio.create_task(rt.chat("acme/fast", "second", max_tokens=MAX_TOKENS))
-            while (now := await granted(rt)).waiting == 0:
-                pass
+            while (now := await granted(rt)).waiting == 0 or now.open_holds == 1 or now.unsaved:  # noqa: ASYNC110
+                await asyncio.sleep(0)
             # Held, not admitted: so neither leased nor sent.
             assert (now.open_holds, now.in_flight, now.leases) == (2, 1, 1)
             assert [row.state for row in await rows_of(tmp_path)] == ["held", "held"]

@@ -247,19 +247,38 @@ class TestADatabaseThatFails:
     async def test_a_hold_that_cannot_be_written_is_refused_and_nothing_is_sent(self, tmp_path: Path) -> None:
         path = database(tmp_path)
         async with Upstream(answer_well) as upstream, start(upstream, tmp_path) as rt:
-            await ask(rt, 1)
-            await given_back(rt)
             await anyio.to_thread.run_sync(rename, path, "attempts", "elsewhere")
             with pytest.raises(StorageFailed):
-                await ask(rt, 2)
-            assert len(upstream.asked) == 1
+                await ask(rt, 1)
+            assert len(upstream.asked) == 0
             await given_back(rt)
             await anyio.to_thread.run_sync(rename, path, "elsewhere", "attempts")
-            await ask(rt, 3)
+            await ask(rt, 2)
             await given_back(rt)
-            assert len(upstream.asked) == 2
+            assert len(upstream.asked) == 1
         # What was refused was never an attempt, and has no row.
-        assert [row.outcome for row in await rows_of(tmp_path)] == ["ok", "ok"]
+        assert [row.outcome for row in await rows_of(tmp_path)] == ["ok"]
+
+    async def test_what_a_slice_covers_goes_on_until_the_disk_is_known_to_fail(self, tmp_path: Path) -> None:
+        clock, path = FakeClock(), database(tmp_path)
+        async with Upstream(answer_well) as upstream, start(upstream, tmp_path, clock) as rt:
+            await ask(rt, 1)
+            await given_back(rt)
+            assert (await spend(rt)).reserved_pusd > 0
+            await anyio.to_thread.run_sync(rename, path, "attempts", "elsewhere")
+            await ask(rt, 2)
+            while not rt_waits_to_settle(clock):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            with pytest.raises(StorageFailed):
+                await ask(rt, 3)
+            assert len(upstream.asked) == 2
+            await anyio.to_thread.run_sync(rename, path, "elsewhere", "attempts")
+            await clock.advance(1.0)
+            await given_back(rt)
+            await ask(rt, 4)
+            await given_back(rt)
+        rows = await rows_of(tmp_path)
+        assert [(row.outcome, row.cost_pusd) for row in rows] == [("ok", EXACT_PUSD)] * 3
 
     async def test_a_settlement_that_cannot_be_written_is_written_later(self, tmp_path: Path) -> None:
         clock, path = FakeClock(), database(tmp_path)

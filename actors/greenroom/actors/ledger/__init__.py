@@ -1,0 +1,37 @@
+"""The ledger: money set aside before a call, settled after it, and bound by budgets that hold over a `kill -9`."""
+
+from greenroom.actors.ledger.actor import Ledger
+from greenroom.actors.ledger.messages import (
+    Account,
+    Adopt,
+    BoundTooLarge,
+    Budget,
+    BudgetExceeded,
+    GetSpend,
+    Held,
+    Hold,
+    Period,
+    Scope,
+    Settle,
+    Spend,
+    TooManyUnsettled,
+)
+from greenroom.actors.ledger.outbox import Outbox
+
+__all__ = (
+    "Account",
+    "Adopt",
+    "BoundTooLarge",
+    "Budget",
+    "BudgetExceeded",
+    "GetSpend",
+    "Held",
+    "Hold",
+    "Ledger",
+    "Outbox",
+    "Period",
+    "Scope",
+    "Settle",
+    "Spend",
+    "TooManyUnsettled",
+)

@@ -1,0 +1,497 @@
+"""The cost tracker: a singleton that holds money before a call and settles it after.
+
+One hold is one row is one attempt. An attempt in flight at a `kill -9` is charged once, estimated, by the next
+runtime: by its held row (`interrupted`), or, where that was not written yet, by the slice on which it was granted
+(`slices` says why that is enough). A settlement carries its whole hold, so writing it is idempotent and needs no
+memory of the grant.
+
+Rows gather: a save goes to the store when somebody waits for one of its rows, when there are many, or after some
+milliseconds; a commit costs the same CPU for one row as for a hundred.
+
+Who keeps what, so that nothing is lost when an actor dies:
+- the `Outbox`, plain memory owned by the tree, keeps every granted hold and every settlement not yet on disk;
+- a new ledger writes both before it grants anything, and adopts them; what was spent before it reads from the rows,
+  scope by scope, when a hold first needs to know;
+- what the ledger has cast to the store and not seen acknowledged it casts again when a new store says `Resend`.
+
+With PostgreSQL, where several runtimes may share a database, a runtime counts what others have spent when it first
+needs to know, and not what they spend afterwards: caps there are each runtime's own.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import cast
+
+import structlog
+from msgspec import Struct
+from sqlalchemy import Executable
+
+from greenroom.actors.events import Event, HoldsReclaimed, OverCharged
+from greenroom.actors.kernel import (
+    Actor,
+    ActorExited,
+    ActorRef,
+    Cast,
+    Normal,
+    Overloaded,
+    Piped,
+    Refused,
+    ReplyTo,
+    Shutdown,
+    handles,
+)
+from greenroom.actors.ledger.accounts import Accounts, OpenSlices
+from greenroom.actors.ledger.balances import Balance, Entry, Purse, Room, Waiting
+from greenroom.actors.ledger.messages import (
+    Account,
+    Adopt,
+    BoundTooLarge,
+    Budget,
+    GetSpend,
+    Held,
+    Hold,
+    Settle,
+    Spend,
+)
+from greenroom.actors.ledger.outbox import Outbox
+from greenroom.actors.ledger.rows import everything, writes
+from greenroom.actors.prices import dollars
+from greenroom.actors.storage import (
+    CLOSE_SLICES,
+    TICKET_BITS,
+    Commit,
+    Introduce,
+    Query,
+    Resend,
+    Rows,
+    Save,
+    Saved,
+    StorageFailed,
+    Write,
+    charge_slices,
+    charged,
+    orphans,
+    reclaim,
+    settled_by,
+)
+
+_SETTLE_AGAIN_S = 1.0
+_GATHER_S = 0.01
+_GATHER_ROWS = 512
+_REST_S = 1.0
+_MAX_BOUND_PUSD = 10**18
+_LOAD_TIMEOUT_S = 60.0
+_CLOSE_TIMEOUT_S = 2.0
+# The upper half of a runtime's tickets, which a flow that counts from 1 never reaches.
+_FIRST_SLICE = 1 << (TICKET_BITS - 1)
+_log = structlog.get_logger(__name__)
+
+
+class _SettleAgain(Struct, frozen=True):
+    """Our own timer: rows that the disk refused are due once more."""
+
+
+class _Flush(Cast, frozen=True):
+    """Our own word to ourselves: hand over what has gathered, as one save."""
+
+
+class _Tidy(Cast, frozen=True):
+    """Our own timer: give up slices that nobody uses."""
+
+
+class _Saving(Struct, gc=False):
+    """A save on its way to the disk, and what it is about."""
+
+    save: Save
+    holds: list[Entry]
+    settled: list[Entry]
+    slices: list[Purse]
+
+
+def _no_budgets(account: Account) -> tuple[Budget, ...]:
+    return ()
+
+
+class Ledger(Actor):
+    """The cost tracker.
+
+    Args:
+        store: the store, by name.
+        outbox: what outlives this incarnation.
+        runtime_id: the identity of this runtime in the database.
+        now_ms: unix milliseconds.
+        tell: where events go.
+        bind: the configured budgets that bind an account.
+    """
+
+    capacity = (
+        100_000  # a new store asks for everything unacknowledged at once, and settlements must find room
+    )
+
+    def __init__(  # noqa: PLR0917 - a child specification hands them over in order
+        self,
+        store: ActorRef,
+        outbox: Outbox,
+        runtime_id: int,
+        now_ms: Callable[[], int],
+        tell: Callable[[Event], None],
+        bind: Callable[[Account], tuple[Budget, ...]] = _no_budgets,
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._runtime_id = runtime_id
+        self._now_ms = now_ms
+        self._tell = tell
+        slice_ids = itertools.count(runtime_id << TICKET_BITS | _FIRST_SLICE)
+        self._accounts = Accounts(bind, slice_ids.__next__)
+        self._entries = self._accounts.entries
+        self._waiting = self._accounts.waiting
+        self._blocked: set[Balance] = set()
+        self._loading: set[Balance] = set()
+        self._slices = OpenSlices()
+        self._settled_pusd = 0
+        self._written: set[int] = set()
+        self._fresh: dict[int, Entry] = {}
+        self._refused: list[Entry] = []
+        self._tag = 0
+        self._unsaved: dict[int, _Saving] = {}
+        self._flushing = False
+        self._gathering: asyncio.TimerHandle | None = None
+        self._tidying: asyncio.TimerHandle | None = None
+
+    async def init(self) -> None:
+        """Charge what dead runtimes left in flight, write what living calls hold and have settled, then adopt it."""
+        await self._store.call(Introduce(self.ref), timeout=60.0)
+        ((count, cost_pusd),) = await self._store.call(Query(*orphans(self._runtime_id)), timeout=60.0)
+        now_ms = self._now_ms()
+        charges = (reclaim(self._runtime_id, now_ms), *charge_slices(self._runtime_id, now_ms))
+        await self._store.call(Commit(charges), timeout=60.0)
+        if count:
+            self._tell(HoldsReclaimed(count=cast("int", count), cost_pusd=cast("int", cost_pusd)))
+        # An earlier ledger of this runtime may have granted on slices, and may have died before it was told what is on
+        # disk. So all that is known goes there now: what its slices stood for has its rows, and sums have no overlap.
+        known = self._outbox.offer()
+        await self._store.call(Commit(everything(known, self._runtime_id), ordered=True), timeout=60.0)
+        self._written = {one.hold.ticket for one in known.settlements}
+        self._outbox.acknowledge(self._written)
+        ((settled_pusd,),) = await self._store.call(Query(*settled_by(self._runtime_id)), timeout=60.0)
+        self._settled_pusd = cast("int", settled_pusd)
+        since = self._outbox.offer()
+        for hold in (*since.holds, *(one.hold for one in since.settlements)):
+            self._accounts.enter(hold).granted = True
+        for settle in since.settlements:
+            self.settle(settle)
+
+    @handles
+    def adopt(self, message: Adopt) -> None:
+        for hold in message.holds:
+            if hold.ticket not in self._entries:
+                # Whoever waits for a grant of it gets it once its row is on disk.
+                self._fresh[hold.ticket] = self._accounts.enter(hold)
+                self._outbox.keep(hold)
+                self._flush_at_once()
+        for settle in message.settlements:
+            self.settle(settle)
+
+    @handles
+    def hold(self, message: Hold, reply_to: ReplyTo[Held]) -> None:
+        ticket = message.ticket
+        if (entry := self._entries.get(ticket)) is not None:
+            if entry.granted:
+                reply_to.reply(Held(ticket))
+            else:
+                entry.waiting.append(reply_to)
+            return
+        if (waiting := self._waiting.get(ticket)) is not None:
+            waiting.replies.append(reply_to)
+            return
+        if message.bound_pusd > _MAX_BOUND_PUSD:
+            raise BoundTooLarge(
+                f"a call may cost up to {dollars(message.bound_pusd)}: set a lower max_tokens"
+            )
+        purse = self._accounts.purse(message)
+        if purse.limits and message.bound_pusd:
+            self._decide_or_wait(message, purse, reply_to)
+        else:
+            self._grant(message, purse, [reply_to])
+
+    @handles
+    def settle(self, message: Settle) -> None:
+        ticket = message.hold.ticket
+        entry = self._entries.get(ticket)
+        if entry is None:
+            if ticket in self._written:
+                return
+            # Its caller has given up waiting for a grant; the row says so.
+            self._waiting.pop(ticket, None)
+            entry = self._accounts.enter(message.hold, held=False)
+        elif entry.settle is not None:
+            return
+        entry.begin_settling(message)
+        self._settled_pusd += message.cost_pusd
+        if message.cost_pusd > message.hold.bound_pusd:
+            self._tell(
+                OverCharged(
+                    ticket=ticket,
+                    provider=message.hold.provider,
+                    model=message.hold.model,
+                    held_pusd=message.hold.bound_pusd,
+                    cost_pusd=message.cost_pusd,
+                )
+            )
+        self._fresh[ticket] = entry
+        if self._waiting:
+            self._flush_at_once()
+        else:
+            self._flush_soon()
+
+    @handles
+    def flush(self, message: _Flush) -> None:
+        self._flushing = False
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        fresh, self._fresh = self._fresh, {}
+        slices = self._slices.resize(fresh.values(), self._blocked)
+        if not fresh and not slices:
+            return
+        if slices:
+            self._tidy_soon()
+        holds = [entry for entry in fresh.values() if entry.settle is None]
+        settled = [entry for entry in fresh.values() if entry.settle is not None]
+        self._tag += 1
+        save = Save(writes(holds, settled, slices, self._runtime_id), self.ref, self._tag)
+        self._unsaved[self._tag] = _Saving(save, holds, settled, slices)
+        self._store.cast(save)
+
+    @handles
+    def saved(self, message: Saved) -> None:
+        self._written.clear()
+        for tag in message.tags:
+            saving = self._unsaved.pop(tag, None)
+            if saving is not None:
+                if message.error is None:
+                    self._stored(saving)
+                else:
+                    self._not_stored(saving, message.error)
+        if self._waiting or self._blocked:
+            self._serve()
+
+    @handles
+    def resend(self, message: Resend) -> None:
+        for saving in self._unsaved.values():
+            self._store.cast(saving.save)
+
+    @handles
+    def tidy(self, message: _Tidy) -> None:
+        self._tidying = None
+        if self._slices.tick():
+            self._flush_soon()
+        if self._slices.reserved_pusd:
+            self._tidy_soon()
+
+    @handles
+    def spend(self, message: GetSpend) -> Spend:
+        held = [entry.hold for entry in self._entries.values() if entry.settle is None]
+        saving = sum(len(saving.holds) + len(saving.settled) for saving in self._unsaved.values())
+        return Spend(
+            settled_pusd=self._settled_pusd,
+            held_pusd=sum(hold.bound_pusd for hold in held),
+            open_holds=len(held),
+            unsaved=len(self._fresh) + saving + len(self._refused),
+            reserved_pusd=self._slices.reserved_pusd,
+            waiting=len(self._waiting),
+        )
+
+    async def handle_info(self, message: object) -> None:
+        match message:
+            case _SettleAgain():
+                refused, self._refused = self._refused, []
+                self._fresh |= {entry.hold.ticket: entry for entry in refused}
+                self._flush_at_once()
+            case Piped(tag=Balance() as balance):
+                self._loaded(balance, message)
+            case _:
+                await super().handle_info(message)
+
+    async def terminate(self, reason: object) -> None:
+        """Give up the slices, unless something stands on them that is not on disk."""
+        for timer in (self._gathering, self._tidying):
+            if timer is not None:
+                timer.cancel()
+        slices = self._slices
+        if slices.used_pusd or not slices.reserved_pusd or not isinstance(reason, Normal | Shutdown):
+            return
+        try:
+            close = Commit((Write(CLOSE_SLICES, ({"me": self._runtime_id},)),), ordered=True)
+            await self._store.call(close, timeout=_CLOSE_TIMEOUT_S)
+        except (StorageFailed, ActorExited, TimeoutError) as error:
+            _log.warning("slices not given up; the next runtime charges them", error=str(error))
+
+    # --- deciding ---------------------------------------------------------------------------------------------------
+
+    def _decide_or_wait(self, hold: Hold, purse: Purse, reply_to: ReplyTo[Held]) -> None:
+        """Decide at once, if what is needed is known and nobody is overtaken."""
+        for balance in self._accounts.unloaded(purse):
+            self._load(balance)
+        overtakes = hold.wait and not self._blocked.isdisjoint(balance for _, balance in purse.limits)
+        waiting = self._waiting[hold.ticket] = Waiting(hold, purse, [reply_to])
+        if not overtakes:
+            self._decide(waiting)
+
+    def _serve(self) -> None:
+        """Look at those who wait, in order of arrival; who waits for a budget is not overtaken in it."""
+        self._blocked.clear()
+        for waiting in list(self._waiting.values()):
+            limits = waiting.purse.limits
+            if waiting.hold.wait and not self._blocked.isdisjoint(balance for _, balance in limits):
+                continue
+            self._decide(waiting)
+
+    def _decide(self, waiting: Waiting) -> None:
+        """Grant, refuse, or leave waiting."""
+        hold, purse = waiting.hold, waiting.purse
+        if not purse.loaded:
+            self._blocked.update(balance for _, balance in purse.limits)
+            return
+        room = purse.room(hold.bound_pusd)
+        if room is Room.FITS:
+            del self._waiting[hold.ticket]
+            self._grant(hold, purse, waiting.replies)
+        elif room is Room.NEVER or (room is Room.LATER and not hold.wait):
+            del self._waiting[hold.ticket]
+            _refuse(waiting.replies, purse.refusal(hold.bound_pusd))
+        else:
+            self._blocked.update(purse.tight(hold.bound_pusd))
+            if room is Room.SOON:
+                self._flush_at_once()
+
+    def _grant(self, hold: Hold, purse: Purse, replies: list[ReplyTo[Held]]) -> None:
+        """The money is set aside: at once on the slice, else once its own row is on disk.
+
+        While the disk is known to fail, nothing is granted on a slice: what cannot be recorded is not spent.
+        """
+        entry = self._fresh[hold.ticket] = self._accounts.enter(hold)
+        self._outbox.keep(hold)
+        if not self._refused and purse.slice.take(hold.bound_pusd):
+            entry.lazy = entry.granted = True
+            _answer(replies, hold.ticket)
+            self._flush_soon()
+        else:
+            entry.waiting = replies
+            self._flush_at_once()
+
+    # --- what was spent before --------------------------------------------------------------------------------------
+
+    def _load(self, balance: Balance) -> None:
+        if balance not in self._loading:
+            self._loading.add(balance)
+            key = balance.key
+            statement = charged(
+                where=key.column,
+                since_ms=key.since_ms,
+                until_ms=key.until_ms,
+                without=self._accounts.begin_loading(balance),
+            )
+            self.pipe_to_self(self._ask(statement), tag=balance)
+
+    async def _ask(self, statement: Executable) -> Rows:
+        return await self._store.call(Query(statement), timeout=_LOAD_TIMEOUT_S)
+
+    def _loaded(self, balance: Balance, answer: Piped) -> None:
+        self._loading.discard(balance)
+        if answer.error is None:
+            ((charged_pusd,),) = cast("list[tuple[int]]", answer.value)
+            balance.settled_pusd += charged_pusd
+            balance.loaded = True
+        else:
+            error = answer.error
+            if not isinstance(error, Refused):
+                error = StorageFailed(f"what was spent before cannot be read: {error!r}")
+            for waiting in list(self._waiting.values()):
+                if balance in self._accounts.unloaded(waiting.purse):
+                    del self._waiting[waiting.hold.ticket]
+                    _refuse(waiting.replies, error)
+        self._serve()
+
+    # --- on the way to the disk -------------------------------------------------------------------------------------
+
+    def _stored(self, saving: _Saving) -> None:
+        for entry in saving.holds:
+            self._slices.confirm(entry)
+            if entry.waiting:
+                replies, entry.waiting = entry.waiting, []
+                _answer(replies, entry.hold.ticket)
+            entry.granted = True
+        for entry in saving.settled:
+            self._slices.confirm(entry)
+            entry.close()
+            del self._entries[entry.hold.ticket]
+        self._slices.changed(saving.slices, on_disk=True)
+        if saving.settled:
+            self._outbox.acknowledge([entry.hold.ticket for entry in saving.settled])
+
+    def _not_stored(self, saving: _Saving, error: StorageFailed) -> None:
+        """Refuse whom nothing was granted yet; keep what cannot be taken back, and try again."""
+        self._slices.changed(saving.slices, on_disk=False)
+        again: list[Entry] = []
+        for entry in saving.holds:
+            if entry.settle is not None:
+                continue
+            if entry.waiting:
+                entry.close()
+                del self._entries[entry.hold.ticket]
+                self._outbox.drop(entry.hold)
+                _refuse(entry.waiting, error)
+            else:
+                again.append(entry)
+        again += saving.settled
+        if again:
+            if not self._refused:
+                _log.error("rows not written, trying again", rows=len(again), error=str(error))
+                self.send_after(_SETTLE_AGAIN_S, _SettleAgain())
+            self._refused += again
+        waiting = list(self._waiting.values())
+        self._waiting.clear()
+        self._blocked.clear()
+        for one in waiting:
+            _refuse(one.replies, error)
+
+    # --- timers -----------------------------------------------------------------------------------------------------
+
+    # The event loop's own clock, not the injected one: this paces the disk, and nothing that a user sees waits for it.
+
+    def _flush_at_once(self) -> None:
+        """Hand over what the messages of this turn bring, as one save: a third of the cost of one each."""
+        if not self._flushing:
+            self._flushing = True
+            self._say(_Flush())
+
+    def _flush_soon(self) -> None:
+        if len(self._fresh) >= _GATHER_ROWS:
+            self._flush_at_once()
+        elif self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(_GATHER_S, self._say, _Flush())
+
+    def _tidy_soon(self) -> None:
+        if self._tidying is None:
+            self._tidying = asyncio.get_running_loop().call_later(_REST_S, self._say, _Tidy())
+
+    def _say(self, message: _Flush | _Tidy) -> None:
+        """Send to ourselves; in a full mailbox, later."""
+        if self.ref.alive:
+            try:
+                self.ref.cast(message)
+            except Overloaded:
+                asyncio.get_running_loop().call_later(_GATHER_S, self._say, message)
+
+
+def _answer(replies: list[ReplyTo[Held]], ticket: int) -> None:
+    for reply_to in replies:
+        reply_to.reply(Held(ticket))
+
+
+def _refuse(replies: list[ReplyTo[Held]], error: Refused) -> None:
+    for reply_to in replies:
+        reply_to.refuse(error)

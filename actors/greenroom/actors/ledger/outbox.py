@@ -1,0 +1,84 @@
+"""What outlives every ledger: the holds of living calls, and settlements that are not on disk yet."""
+
+import asyncio
+from collections.abc import Iterable
+
+from greenroom.actors.kernel import ActorRef, Overloaded
+from greenroom.actors.ledger.messages import Adopt, Hold, Settle, TooManyUnsettled
+
+
+class Outbox:
+    """Granted holds, and settlements not yet acknowledged. Plain memory, owned by the tree.
+
+    The ledger enters a hold in the same turn in which it sets the money aside, so a new ledger finds every hold that
+    its predecessor decided on, and none that it did not.
+
+    Args:
+        ledger: the ledger, by name.
+        capacity: unacknowledged settlements beyond which no new hold is opened.
+    """
+
+    def __init__(self, ledger: ActorRef, capacity: int = 20_000) -> None:
+        self._ledger = ledger
+        self._capacity = capacity
+        self._holds: dict[int, Hold] = {}
+        self._settlements: dict[int, Settle] = {}
+        self._late: list[Settle] = []
+        self._settled: asyncio.Event | None = None
+
+    def open(self, hold: Hold) -> None:
+        """See to it that what is about to be asked for can be settled.
+
+        Raises:
+            TooManyUnsettled: see there.
+        """
+        if len(self._settlements) >= self._capacity:
+            raise TooManyUnsettled(f"{len(self._settlements)} settlements wait for the disk")
+
+    def keep(self, hold: Hold) -> None:
+        """The ledger's word that this hold has its money."""
+        self._holds[hold.ticket] = hold
+
+    def drop(self, hold: Hold) -> None:
+        """It has not, or not after all: there is nothing to settle."""
+        self._holds.pop(hold.ticket, None)
+
+    def settle(self, settle: Settle) -> None:
+        """Settle a hold, for good: kept here until the ledger says that it is on disk. Never waits, never fails."""
+        self._holds.pop(settle.hold.ticket, None)
+        self._settlements[settle.hold.ticket] = settle
+        self._send(settle)
+
+    def acknowledge(self, tickets: Iterable[int]) -> None:
+        """The ledger's word that these settlements are on disk."""
+        for ticket in tickets:
+            self._settlements.pop(ticket, None)
+        if self._settled is not None and not self._settlements:
+            self._settled.set()
+        if self._late:
+            late, self._late = self._late, []
+            for settle in late:
+                self._send(settle)
+
+    def offer(self) -> Adopt:
+        """Everything that a new ledger has to know."""
+        self._late.clear()
+        return Adopt(tuple(self._holds.values()), tuple(self._settlements.values()))
+
+    async def wait_empty(self) -> None:
+        """Return once every settlement is on disk. Cancelling loses nothing."""
+        while self._settlements:
+            self._settled = asyncio.Event()
+            await self._settled.wait()
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is held, and every settlement is on disk."""
+        return not self._holds and not self._settlements
+
+    def _send(self, settle: Settle) -> None:
+        try:
+            self._ledger.cast(settle)
+        except Overloaded:
+            # Sent again with the next acknowledgement, which is what makes room.
+            self._late.append(settle)
