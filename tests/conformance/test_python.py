@@ -24,6 +24,7 @@ from tests.conformance.players import (
     Puppet,
     Step,
     Tell,
+    TellAwait,
     crash,
     forever,
     inside,
@@ -214,6 +215,21 @@ def test_P06_interrupts_leave_the_loop_after_one_ordered_shutdown(error: BaseExc
     ]
 
 
+def test_P06_a_second_interrupt_kills_who_would_be_waited_for() -> None:
+    journal: list[str] = []
+
+    async def main() -> None:
+        async with ActorSystem(stop_timeout_s=None) as system:
+            await system.start(Puppet, "hangs", journal, on_terminate=forever)
+            await system.start(Puppet, "impatient", journal, on_terminate=raising(KeyboardInterrupt("again")))
+            victim = await system.start(Puppet)
+            await victim.call(Do(raising(KeyboardInterrupt("first"))), timeout=None)
+
+    with pytest.raises(KeyboardInterrupt, match="first"):
+        asyncio.run(main())
+    assert "terminate impatient" in journal
+
+
 async def _raise_later(error: BaseException) -> None:
     await asyncio.sleep(0)
     raise error
@@ -397,6 +413,22 @@ async def test_P11_calls_in_place_and_a_backlog_leave_others_their_turns(system:
     assert await plain.call(Step()) == 400_002
     assert turns >= 10
     ticking[0].cancel()
+
+
+@asynchronous
+async def test_P11_async_handlers_that_never_wait_leave_others_their_turns(system: ActorSystem) -> None:
+    others_turn = asyncio.Event()
+
+    async def again(self: Puppet) -> None:
+        if not others_turn.is_set():
+            self.ref.cast(TellAwait(again))
+
+    ref = await system.start(Puppet)
+    ref.cast(TellAwait(again))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    others_turn.set()
+    assert await ref.call(Do(lambda _: "done")) == "done"
 
 
 @asynchronous

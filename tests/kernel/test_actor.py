@@ -12,10 +12,12 @@ from greenroom.actors import (
     Actor,
     ActorSystem,
     Call,
+    CallingSelf,
     Cast,
     Down,
     NameTaken,
     Overloaded,
+    Refused,
     ReplyTo,
     StartFailed,
     SystemClosed,
@@ -133,6 +135,19 @@ def test_a_bad_class_option_is_refused(option: dict[str, object]) -> None:
         type("Bad", (Actor,), dict(option))
 
 
+def test_a_callback_that_is_not_async_is_refused() -> None:
+    for callback in ("init", "handle_info", "terminate"):
+        with pytest.raises(TypeError, match=f"Bad.{callback} must be an async def"):
+            type("Bad", (Actor,), {callback: _plain(callback)})
+
+
+def _plain(name: str) -> Any:
+    def callback(self: Actor, *_: object) -> None: ...
+
+    callback.__name__ = name
+    return callback
+
+
 @pytest.mark.anyio
 async def test_handlers_are_inherited_and_replaced_by_name_or_by_message() -> None:
     class Doubled(Cell):
@@ -194,6 +209,14 @@ async def test_a_function_may_make_the_actor() -> None:
         assert await (await system.start(lambda value: Cell(value + 1), 1)).call(Get()) == 2
         with pytest.raises(StartFailed):
             await system.start(lambda: Cell(*range(9)))
+        wrong: Any = lambda: "no actor"  # noqa: E731  # what is wrong with it is its result
+        with pytest.raises(StartFailed, match="which is no Actor"):
+            await system.start(wrong)
+        for name in ("", 3, ("a", "b")):
+            wrong = name
+            with pytest.raises(TypeError, match="a name is a text"):
+                await system.start(Cell, name=wrong)
+        assert system.statistics().alive == 1
 
 
 @pytest.mark.anyio
@@ -237,6 +260,66 @@ async def test_a_call_that_is_cast_is_handled_and_its_reply_dropped() -> None:
         await settle()
         assert handled == ["plain", "awaited", "later False"]
         assert ref.alive
+
+
+@pytest.mark.anyio
+async def test_a_refusal_that_nobody_waits_for_is_logged_and_the_actor_lives(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class No(Refused):
+        pass
+
+    class Refusing(Cell):
+        @handles
+        def get(self, message: Get) -> int:
+            raise No("not now")
+
+        @handles
+        async def wait(self, message: Wait) -> int:
+            raise No("not now")
+
+        @handles
+        def later(self, message: Later, reply_to: ReplyTo[int]) -> None:
+            raise No("not now")
+
+        async def handle_info(self, message: object) -> None:
+            raise No("not now")
+
+    async with ActorSystem() as system:
+        ref = await system.start(Refusing)
+        for message in (Get(), Wait(), Later(), "info", Put(7)):
+            ref.cast(message)
+        await settle()
+        assert ref.alive
+        assert await system.get_state(ref) == {"value": 7}
+        assert system.statistics_of(ref).handled == 5
+    assert caplog.text.count("which nobody waits for: not now") == 4
+
+
+@pytest.mark.anyio
+async def test_whatever_would_wait_for_its_own_actor_is_refused_at_once() -> None:
+    class Selfish(Actor):
+        capacity = 1
+
+        @handles
+        async def wait(self, message: Wait) -> int:
+            self.ref.cast("fills the mailbox")
+            refused = 0
+            for waiting in (
+                self.ref.send("does not fit"),
+                self.system.get_state(self.ref),
+                self.system.suspend(self.ref),
+                self.system.wait_down(self.ref),
+                self.system.stop(self.ref),
+            ):
+                try:
+                    await waiting
+                except CallingSelf:
+                    refused += 1
+            return refused
+
+    async with ActorSystem() as system:
+        assert await (await system.start(Selfish)).call(Wait()) == 5
 
 
 class Wait(Call[int], frozen=True):

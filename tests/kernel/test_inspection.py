@@ -3,6 +3,7 @@
 """Looking into a system: the façade, snapshots, the tree, states without secrets."""
 
 import asyncio
+import dataclasses
 import json
 from typing import Any
 
@@ -13,7 +14,16 @@ from tests.conformance.players import Await, Plain, Puppet, Step, crash, forever
 import greenroom.actors
 import greenroom.actors.kernel
 import greenroom.supervisors
-from greenroom.actors import ActorExited, ActorSystem, DeadLetter, FakeClock, Report, format_tree, presentable
+from greenroom.actors import (
+    Actor,
+    ActorExited,
+    ActorSystem,
+    DeadLetter,
+    FakeClock,
+    Report,
+    format_tree,
+    presentable,
+)
 from greenroom.actors.kernel.engine.reports import format_report
 from greenroom.supervisors import ChildSpec, DynamicSupervisor, StartChild, Supervisor
 
@@ -105,6 +115,61 @@ async def test_hooks_that_fail_do_no_harm(clock: FakeClock, caplog: pytest.LogCa
         await crash(await system.start(Puppet))
     assert [record.message for record in caplog.records].count("the dead letter hook failed") == 5
     assert [record.message for record in caplog.records].count("the report hook failed") == 1
+
+
+def test_structs_and_dataclasses_are_shown_by_their_fields() -> None:
+    class Provider(msgspec.Struct):
+        url: str
+        api_key: str
+
+    @dataclasses.dataclass
+    class Session:
+        password: str
+        provider: Provider
+
+    session = Session("hunter2", Provider("http://x", "no known form"))
+    assert presentable({"session": session, "body": b"x" * 1_000_000}) == {
+        "session": {
+            "password": "[redacted]",
+            "provider": {"url": "http://x", "api_key": "[redacted]"},
+        },
+        "body": "<1000000 bytes>",
+    }
+    assert presentable([[[session]]]) == [[["<Session>"]]]
+
+
+@pytest.mark.anyio
+async def test_an_actor_with_slots_shows_and_replaces_its_state(system: ActorSystem) -> None:
+    class Slotted(Actor):
+        __slots__ = ("token", "value")
+
+        def __init__(self) -> None:
+            self.value = 1
+            self.token = "secret"
+
+    slotted = await system.start(Slotted)
+    assert await system.get_state(slotted) == {"token": "[redacted]", "value": 1}
+    assert await system.replace_state(slotted, lambda _: {"value": 2}) == {"value": 2}
+    with pytest.raises(AttributeError):
+        await system.replace_state(slotted, lambda _: {"value": 3, "unknown": 3})
+    assert await system.get_state(slotted) == {"value": 2}
+
+
+@pytest.mark.anyio
+async def test_a_dead_letter_hook_is_not_told_of_the_letters_it_writes_itself() -> None:
+    told: list[object] = []
+
+    def tell_again(letter: DeadLetter) -> None:
+        told.append(letter.message)
+        letter.ref.cast("again")
+
+    async with ActorSystem(on_dead_letter=tell_again) as system:
+        dead = await system.start(Plain)
+        system.kill(dead)
+        dead.cast("first")
+        dead.cast("second")
+        assert told == ["first", "second"]
+        assert system.statistics().dead_letters == 4
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-# pyright: reportUnknownLambdaType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false, reportPrivateUsage=false
 # (start takes what its actor takes, so what is handed to it has no declared type)
 """Timers, tasks of an actor, deadlines, and the clock that stands still."""
 
@@ -10,6 +10,7 @@ from tests.conformance.players import Await, Do, Later, Puppet, forever, inside,
 
 from greenroom.actors import ActorSystem, Clock, FakeClock, Killed, Piped, settle
 from greenroom.actors.kernel.engine.deadlines import Deadlines, Queue
+from greenroom.actors.kernel.engine.signals import GetState
 
 pytestmark = pytest.mark.anyio
 
@@ -25,6 +26,51 @@ async def test_send_after_sends_once_unless_cancelled(clock: FakeClock, system: 
     assert await seen(puppet) == [1.0, 3.0]
     assert timers[0].cancel() is False
     assert system.statistics_of(puppet).timers == 0
+
+
+async def test_a_delay_that_is_no_number_is_refused(clock: FakeClock, system: ActorSystem) -> None:
+    puppet = await system.start(Puppet)
+
+    def try_all(self: Puppet) -> None:
+        for start in (self.send_after, self.set_timeout):
+            with pytest.raises(ValueError, match="not nan"):
+                start(float("nan"), "never")
+        self.send_after(-1.0, "past")
+
+    await inside(puppet, try_all)
+    await clock.advance(0)
+    assert await seen(puppet) == ["past"]
+    assert system.statistics_of(puppet).timers == 0
+
+
+@pytest.mark.parametrize("meanwhile", [[], ["a message"]])
+async def test_an_idle_timeout_that_comes_due_while_suspended_fires_on_resume(
+    clock: FakeClock, system: ActorSystem, meanwhile: list[str]
+) -> None:
+    puppet = await system.start(Puppet)
+    await inside(puppet, lambda self: self.set_timeout(2.0, "idle"))
+    await system.suspend(puppet)
+    await clock.advance(5.0)
+    for message in meanwhile:
+        puppet.cast(message)
+    await system.resume(puppet)
+    await settle()
+    assert await seen(puppet) == (meanwhile or ["idle"])
+
+
+async def test_a_system_message_at_the_same_moment_does_not_end_an_idle_timeout(
+    clock: FakeClock, system: ActorSystem
+) -> None:
+    puppet = await system.start(Puppet)
+    await inside(puppet, lambda self: self.set_timeout(2.0, "idle"))
+    process = system.resolve(puppet)
+    assert process is not None
+    assert process.ties is not None
+    assert process.ties.idle is not None
+    process.post(GetState(process))
+    process.ties.idle._fire()  # in the same turn of the loop, which the clock that stands still cannot do
+    await clock.advance(2.0)
+    assert await seen(puppet) == ["idle"]
 
 
 async def test_timers_die_with_their_actor(clock: FakeClock, system: ActorSystem) -> None:

@@ -1,6 +1,7 @@
 """The base class of actors."""
 
 from collections.abc import Coroutine
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from typing import cast as typed
 
@@ -11,7 +12,7 @@ from greenroom.actors.kernel.dispatch import Entry, Table, collect
 from greenroom.actors.kernel.engine import exits
 from greenroom.actors.kernel.engine.ties import CAREFUL, DEAD, LEAVING, Leaving
 from greenroom.actors.kernel.engine.timers import IdleTimer, Pipe, Timer
-from greenroom.actors.kernel.state import presentable
+from greenroom.actors.kernel.state import attributes, presentable
 
 if TYPE_CHECKING:
     from greenroom.actors.kernel.engine.process import Process
@@ -53,6 +54,11 @@ class Actor:
             if isinstance(table := base.__dict__.get("__table__"), Table):
                 inherited |= table.entries
         table = Table(cls, collect(cls, inherited))
+        for callback in (cls.init, cls.handle_info, cls.terminate):
+            if not iscoroutinefunction(callback):
+                raise TypeError(
+                    f"{cls.__qualname__}.{getattr(callback, '__name__', callback)} must be an async def"
+                )
         table.initialises = cls.init is not Actor.init
         table.terminates = cls.terminate is not Actor.terminate
         table.informed = cls.handle_info is not Actor.handle_info
@@ -104,7 +110,11 @@ class Actor:
         self._process.tie().traps = traps
 
     def send_after(self, delay_s: float, message: object) -> Timer:
-        """Sends ``message`` to this actor in ``delay_s`` seconds; the timer dies with the actor."""
+        """Sends ``message`` to this actor in ``delay_s`` seconds, or at once if that is past; the timer dies with the actor.
+
+        Raises:
+            ValueError: ``delay_s`` is not a number.
+        """
         return Timer(self._process, delay_s, message)
 
     def pipe_to_self(self, coroutine: Coroutine[Any, Any, object], *, tag: object = None) -> Pipe:
@@ -147,7 +157,7 @@ class Actor:
 
     def format_state(self) -> object:
         """What ``get_state`` and crash reports show: the attributes, without secrets, cut to size. Override it to say more, or less; what it returns then is shown as it is."""
-        return presentable(vars(self))
+        return presentable(attributes(self))
 
     def continue_with(self, message: object) -> None:
         """Handles ``message`` next, before anything that waits in the mailbox."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from greenroom.actors.kernel.contract.errors import ActorExited
+from greenroom.actors.kernel.contract.errors import ActorExited, CallingSelf
 from greenroom.actors.kernel.contract.messages import Call, ReplyT
 from greenroom.actors.kernel.contract.reasons import NoProcess
 from greenroom.actors.kernel.contract.ref import DEFAULT_TIMEOUT_S, ActorRef
@@ -136,6 +136,7 @@ class Inspecting(Watching):
 
         Raises:
             ActorExited: it has ended.
+            CallingSelf: from a handler of that actor.
         """
         await self._ask(ref, signals.Suspend)
 
@@ -179,6 +180,8 @@ class Inspecting(Watching):
         process = self.resolve(ref)
         if process is None or not process.alive:
             raise ActorExited(NoProcess(), ref)
+        if self.core.current() is process:
+            raise CallingSelf(ref)
         signal = make(process)
         process.post(signal)
         answer: object = await signal.answer

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
-from greenroom.actors.kernel.contract.errors import NameTaken
+from greenroom.actors.kernel.contract.errors import NameTaken, Overloaded
 from greenroom.actors.kernel.contract.ref import ActorRef
 from greenroom.actors.kernel.engine.named import Via
 from greenroom.actors.kernel.engine.process import Process
@@ -39,7 +39,8 @@ class Registry:
     Args:
         system: whose actors these are.
         keys: "unique": one actor a key; "duplicate": any number, each once.
-        listeners: actors that get ``Registered`` and ``Unregistered`` as casts.
+        listeners: actors that get ``Registered`` and ``Unregistered`` as casts; with a full mailbox they miss them, and a dead
+            letter says so.
     """
 
     def __init__(
@@ -131,4 +132,7 @@ class Registry:
 
     def _tell(self, event: Registered | Unregistered) -> None:
         for listener in self._listeners:
-            listener.cast(event)
+            try:
+                listener.cast(event)
+            except Overloaded:  # the end of an actor may be what is told, and must not fail
+                self._system.core.dead_letter(listener, event, "overflow")

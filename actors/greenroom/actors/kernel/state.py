@@ -1,9 +1,13 @@
 """What may be shown of an actor's state: bounded, and without secrets."""
 
 import re
+from collections import deque
 from collections.abc import Collection, Mapping
+from dataclasses import is_dataclass
 from itertools import islice
 from typing import cast
+
+from msgspec import Struct
 
 DEPTH_MAX = 3
 ITEMS_MAX = 20
@@ -19,10 +23,26 @@ _SECRET_TEXT = re.compile(
 _COUNTED_TOKENS = re.compile(r"tokens(_|$)|(^|_)n_tokens?|max_token", re.IGNORECASE)
 
 
+def attributes(owner: object) -> dict[str, object]:
+    """What ``owner`` has, by name, whether in a ``__dict__``, in slots or as fields of a Struct; an actor's ``ref`` is left out."""
+    found: dict[str, object] = {}
+    for kind in reversed(type(owner).__mro__):
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if (
+                not name.startswith("__")
+                and (kind.__name__, name) != ("Actor", "ref")
+                and hasattr(owner, name)
+            ):
+                found[name] = getattr(owner, name)
+    return found | getattr(owner, "__dict__", {})
+
+
 def presentable(value: object, *, depth: int = DEPTH_MAX) -> object:
     """``value`` as numbers, texts, lists and dictionaries, cut to size, with secrets replaced by ``[redacted]``.
 
     A value counts as secret if its name says so (``api_key``, ``authorization``), or if it looks like a provider's key.
+    Structs and dataclasses are shown by their fields, bytes by their number, other objects by their ``repr``.
     """
     if value is None or isinstance(value, (bool, int, float)):
         return value
@@ -30,14 +50,20 @@ def presentable(value: object, *, depth: int = DEPTH_MAX) -> object:
         return _text(value)
     if isinstance(value, Mapping):
         return _mapping(cast("Mapping[object, object]", value), depth)
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
         return _items(cast("Collection[object]", value), depth)
+    if isinstance(value, (bytes, bytearray)):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, Struct) or (is_dataclass(value) and not isinstance(value, type)):
+        return _mapping(attributes(value), depth, type(value).__name__)
     return _text(safe_repr(value))
 
 
-def _mapping(value: Mapping[object, object], depth: int) -> object:
+def _mapping(
+    value: Mapping[object, object] | dict[str, object], depth: int, kind: str | None = None
+) -> object:
     if depth <= 0:
-        return f"<{type(value).__name__} of {len(value)}>"
+        return f"<{kind or f'{type(value).__name__} of {len(value)}'}>"
     shown: dict[str, object] = {}
     for index, (name, item) in enumerate(value.items()):
         if index == ITEMS_MAX:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Self
 import anyio
 
 from greenroom.actors.kernel.actor import Actor, check_capacity
-from greenroom.actors.kernel.contract.clock import Clock
+from greenroom.actors.kernel.contract.clock import Clock, check_seconds
 from greenroom.actors.kernel.contract.errors import CallingSelf, NameTaken, StartFailed, Stop, SystemClosed
 from greenroom.actors.kernel.contract.reasons import ExitReason, NoProcess, Shutdown, crashed
 from greenroom.actors.kernel.contract.ref import ActorRef
 from greenroom.actors.kernel.engine import exits
 from greenroom.actors.kernel.engine.calls import Incarnation
 from greenroom.actors.kernel.engine.core import Core, DeadLetter, log
-from greenroom.actors.kernel.engine.named import Name
+from greenroom.actors.kernel.engine.named import Name, is_name
 from greenroom.actors.kernel.engine.process import Process
 from greenroom.actors.kernel.engine.ties import DEAD, RUNNING, STARTING
 from greenroom.actors.kernel.inspection import Inspecting
@@ -62,7 +62,7 @@ class ActorSystem(Inspecting):
         on_stall: Callable[[Stall], object] | None = None,
     ) -> None:
         super().__init__(clock or Clock())
-        self._stop_timeout_s = check_timeout(stop_timeout_s)
+        self._stop_timeout_s = check_seconds(stop_timeout_s)
         self._dead_letters_kept = dead_letters_kept
         self._on_dead_letter = on_dead_letter
         self._on_report = on_report
@@ -102,6 +102,7 @@ class ActorSystem(Inspecting):
             StartFailed: the constructor or ``init`` raised, or ``init`` took too long.
             Ignored: ``init`` declined.
             SystemClosed: the system is not open, or is being left.
+            TypeError: ``name`` is no name, or ``capacity`` no capacity.
 
         Cancelled while ``init`` runs, the actor is killed: nothing was started.
         """
@@ -138,6 +139,8 @@ class ActorSystem(Inspecting):
         core = self.core
         if core.closed or (core.closing and parent is None):
             raise SystemClosed("the actor system is being left; it starts nothing any more")
+        if name is not None and not is_name(name):
+            raise TypeError(f"a name is a text that is not empty, or registry.via(key), not {name!r}")
         if name is not None and (holder := core.holder(name)) is not None:
             raise NameTaken(name, holder)
         kind = actor if isinstance(actor, type) else None
@@ -149,6 +152,8 @@ class ActorSystem(Inspecting):
                 made.__init__(*args, **(kwargs or {}))  # type: ignore[misc]  # bound first, so that __init__ may use self.ref
             else:
                 made = actor(*args, **(kwargs or {}))
+                if not isinstance(made, Actor):
+                    raise TypeError(f"{actor!r} made {made!r}, which is no Actor")  # noqa: TRY301  # told as any failed start
                 process = Incarnation(core, made, name=name, parent=parent, capacity=made.capacity)
                 made.ref = process
         except (KeyboardInterrupt, SystemExit):
@@ -227,7 +232,7 @@ class ActorSystem(Inspecting):
 
         Cancelled, the actor goes on ending, but is no longer killed when it takes too long.
         """
-        check_timeout(timeout)
+        check_seconds(timeout)
         process = self.resolve(ref)
         if process is None or process.busy & DEAD:
             return NoProcess()
@@ -322,17 +327,6 @@ class ActorSystem(Inspecting):
             return
         unbounded = process.table.shutdown_s is None  # a supervisor, which bounds each of its children
         await self.stop(process, Shutdown(), None if unbounded else self._stop_timeout_s)
-
-
-def check_timeout(timeout: float | None) -> float | None:
-    """The timeout, if it is one.
-
-    Raises:
-        ValueError: it is neither None nor a number of seconds >= 0.
-    """
-    if timeout is not None and not timeout >= 0:
-        raise ValueError(f"a timeout is a number of seconds >= 0 or None, not {timeout!r}")
-    return timeout
 
 
 def _look(future: "asyncio.Future[None]") -> None:

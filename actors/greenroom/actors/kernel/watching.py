@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 
-from greenroom.actors.kernel.contract.clock import Clock
-from greenroom.actors.kernel.contract.errors import SystemClosed
+from greenroom.actors.kernel.contract.clock import Clock, check_seconds
+from greenroom.actors.kernel.contract.errors import CallingSelf, SystemClosed
 from greenroom.actors.kernel.contract.messages import Down
 from greenroom.actors.kernel.contract.reasons import ExitReason, Killed, NoProcess
 from greenroom.actors.kernel.contract.ref import ActorRef
@@ -94,8 +94,12 @@ class Watching:
 
         Raises:
             TimeoutError: it lives on after ``timeout`` seconds.
+            CallingSelf: from a handler of that actor.
         """
+        check_seconds(timeout)
         process = self.resolve(ref)
+        if process is not None and self.core.current() is process:
+            raise CallingSelf(ref)
         gone, number = self._watch(process, ref)
         late = None if timeout is None else self.clock.call_later(timeout, _expire, gone, ref, timeout)
         try:

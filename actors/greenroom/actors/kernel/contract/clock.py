@@ -11,6 +11,17 @@ _TURNS_MAX = 100_000
 _settling: list[object] = []  # the queue of a loop, once for each who waits for it to come to rest
 
 
+def check_seconds(value: float | None, what: str = "a timeout") -> float | None:
+    """The value, if it is one.
+
+    Raises:
+        ValueError: it is neither None nor a number of seconds >= 0.
+    """
+    if value is not None and not value >= 0:
+        raise ValueError(f"{what} is a number of seconds >= 0 or None, not {value!r}")
+    return value
+
+
 class TimerHandle(Protocol):
     """What ``call_later`` returns."""
 

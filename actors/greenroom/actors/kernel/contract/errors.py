@@ -64,14 +64,14 @@ class Overloaded(Refused):
 
 
 class CallingSelf(ActorError):
-    """A handler waited for its own actor, which handles one message at a time and so could never answer."""
+    """A handler would wait for its own actor, which handles one message at a time and so could never answer."""
 
     def __init__(self, ref: "ActorRef") -> None:
         super().__init__(ref)
         self.ref = ref
 
     def __str__(self) -> str:
-        return f"{self.ref!r} called itself; call the method directly, or cast"
+        return f"a handler of {self.ref!r} would wait for itself; call the method directly, or cast"
 
 
 class NameTaken(ActorError):

@@ -62,7 +62,11 @@ class ActorRef:
         raise NotImplementedError
 
     async def send(self, message: object) -> None:
-        """The cast that waits for room in a full mailbox. Cancelled while it waits, nothing was sent."""
+        """The cast that waits for room in a full mailbox. Cancelled while it waits, nothing was sent.
+
+        Raises:
+            CallingSelf: the mailbox is full, and its own actor's handler, which keeps it from being emptied, would wait.
+        """
         raise NotImplementedError
 
     @property

@@ -8,6 +8,7 @@ runs in the actor's own context, so no context variable leaks, and an exception 
 
 import asyncio
 
+from greenroom.actors.kernel.contract.clock import check_seconds
 from greenroom.actors.kernel.contract.errors import ActorExited, CallingSelf, Refused
 from greenroom.actors.kernel.contract.messages import Call, ReplyT
 from greenroom.actors.kernel.contract.reasons import NoProcess
@@ -70,7 +71,7 @@ class Incarnation(Process):
         """Sends a call: handles it at once if that is allowed, else queues it."""
         core = self.core
         if timeout is not None and not timeout >= 0:
-            raise ValueError(f"a timeout is a number of seconds >= 0 or None, not {timeout!r}")
+            check_seconds(timeout)
         if self.busy & DEAD:
             raise ActorExited(NoProcess(), self)
         if self.task is not None and self.parked is None and asyncio.current_task() is self.task:

@@ -89,11 +89,17 @@ class Core:
     def interrupt(self, error: BaseException) -> None:
         """``KeyboardInterrupt``, ``SystemExit`` or a signal: who entered the system is cancelled, and leaves it in order.
 
-        Leaving raises ``error`` when all actors have stopped.
+        Leaving raises ``error`` when all actors have stopped. A ``KeyboardInterrupt`` while they stop already means that somebody
+        does not want to wait for them: they are killed.
         """
-        if self.interrupted is None:
+        if self.closing:
+            self.interrupted = self.interrupted or error
+            if isinstance(error, KeyboardInterrupt):
+                for process in tuple(self.processes):
+                    process.kill()
+        elif self.interrupted is None:
             self.interrupted = error
-            if self.owner is not None and not self.closing:
+            if self.owner is not None:
                 self.owner.cancel()
 
     # --- the turn ---------------------------------------------------------------------------------------------------
@@ -174,11 +180,15 @@ class Core:
         letter = DeadLetter(ref, message, why)
         self.recent_dead_letters.append(letter)
         log.info("dead letter for %r (%s): %s", ref, why, type(message).__qualname__)
-        if self.on_dead_letter is not None:
+        hook = self.on_dead_letter
+        if hook is not None:
+            self.on_dead_letter = None  # what it sends to nobody in turn is counted, and not told to it
             try:
-                self.on_dead_letter(letter)
+                hook(letter)
             except Exception:
                 log.exception("the dead letter hook failed")
+            finally:
+                self.on_dead_letter = hook
 
     def close(self) -> None:
         """Forgets timers, lets tasks go, and wakes who waits for a name."""

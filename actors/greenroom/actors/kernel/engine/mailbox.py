@@ -9,7 +9,7 @@ import itertools
 from collections import deque
 from typing import TYPE_CHECKING
 
-from greenroom.actors.kernel.contract.errors import Overloaded
+from greenroom.actors.kernel.contract.errors import CallingSelf, Overloaded
 from greenroom.actors.kernel.contract.reasons import ExitReason, NoProcess
 from greenroom.actors.kernel.contract.ref import ActorRef, Envelope
 from greenroom.actors.kernel.engine.core import Core
@@ -82,6 +82,8 @@ class Mailbox(ActorRef):
 
     async def send(self, message: object) -> None:
         while self.inbox is not None and len(self.inbox) >= self.capacity and not self.table.drops_oldest:
+            if self.core.current() is self:
+                raise CallingSelf(self)
             ties = self.tie()
             if ties.room is None:
                 ties.room = deque()

@@ -47,6 +47,11 @@ class Via:
 Name = str | Via
 
 
+def is_name(value: object) -> bool:
+    """Whether an actor can be called so."""
+    return isinstance(value, Via) or (isinstance(value, str) and value != "")
+
+
 class NamedRef(ActorRef):
     """The address of a name. Usable before anybody holds it; follows it across restarts.
 

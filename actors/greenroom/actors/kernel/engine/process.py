@@ -43,6 +43,10 @@ class Process(Mailbox):
     def as_process(self) -> "Process":
         return self
 
+    def kill(self) -> None:
+        """Ends it without asking."""
+        exits.kill(self)
+
     def drain(self) -> None:
         """Handles what waits, as a callback of the loop. Whatever has to wait is handed to the actor's task."""
         if self.inbox is None or self.busy & (DEAD | SUSPENDED) or self.task is not None:
@@ -64,6 +68,7 @@ class Process(Mailbox):
         core = self.core
         loop = core.loop
         task = asyncio.current_task()
+        until = perf_counter() + TURN_S
         try:
             if self.busy & STARTING:
                 await exits.initialise(self)
@@ -91,9 +96,11 @@ class Process(Mailbox):
                     if self.ties is not None and self.ties.room:
                         self.tell_room()
                 elif self.inbox:
-                    job = self._step()
-                    if job is None and self.inbox:
+                    if perf_counter() < until:
+                        job = self._step()
+                    if job is None and self.inbox:  # the loop's turn, also where no async handler ever waits
                         await asyncio.sleep(0)
+                        until = perf_counter() + TURN_S
                 else:
                     self._rest()
                     parked: asyncio.Future[bool] = asyncio.Future(loop=loop)
@@ -102,6 +109,7 @@ class Process(Mailbox):
                         core.linger(self)
                     if not await parked:
                         return
+                    until = perf_counter() + TURN_S
         except asyncio.CancelledError:
             exits.leave(self, exits.KILLED, terminate=False)
         finally:
@@ -204,6 +212,8 @@ class Process(Mailbox):
                         until = now + TURN_S
                     elif now > until:
                         return None
+        except Refused as error:  # of a cast: calls hand theirs to the caller
+            self._refuse_nobody(error, item)
         except (KeyboardInterrupt, SystemExit) as error:
             self.interrupt(error)
         except BaseException as error:
@@ -301,7 +311,7 @@ class Process(Mailbox):
         if envelope is not None and self.refused(envelope, error):
             self.current = None
         elif envelope is None and isinstance(error, Refused):
-            log.warning("%r refused %s, which nobody waits for: %s", self, type(message).__qualname__, error)
+            self._refuse_nobody(error, message)
         else:
             self.crash(error, message)
 
@@ -327,6 +337,9 @@ class Process(Mailbox):
         if not envelope.future.done():
             envelope.future.set_exception(error)
         return True
+
+    def _refuse_nobody(self, error: Refused, message: object) -> None:
+        log.warning("%r refused %s, which nobody waits for: %s", self, type(message).__qualname__, error)
 
     def interrupt(self, error: BaseException) -> None:
         """A handler wants the whole program to end: no crash of this actor, whose caller will hear of its shutdown."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.actors.kernel.contract.errors import ActorExited
 from greenroom.actors.kernel.engine.ties import CAREFUL, RUNNING, SUSPENDED, Signal
+from greenroom.actors.kernel.state import attributes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,6 +68,8 @@ class Resume(Asking):
         if process.busy & SUSPENDED:
             process.busy &= ~SUSPENDED
             process.proceed()
+            if process.ties is not None and process.ties.idle is not None:
+                process.ties.idle.resumed()
 
 
 class GetState(Asking):
@@ -90,11 +93,19 @@ class ReplaceState(Asking):
         self.function = function
 
     def ask(self, process: "Process") -> object:
-        state = vars(process.actor)
-        replaced = dict(self.function(dict(state)))
-        state.clear()
-        state.update(replaced)
-        return process.actor.format_state()
+        actor = process.actor
+        before = attributes(actor)
+        after = dict(self.function(dict(before)))
+        try:
+            for name, value in after.items():
+                setattr(actor, name, value)
+        except Exception:
+            for name, value in before.items():
+                setattr(actor, name, value)
+            raise
+        for name in before.keys() - after.keys():
+            delattr(actor, name)
+        return actor.format_state()
 
 
 class Trace(Asking):

@@ -12,7 +12,7 @@ from greenroom.actors.kernel.contract.reasons import ExitReason
 if TYPE_CHECKING:
     from greenroom.actors.kernel.contract.ref import ActorRef, Envelope
     from greenroom.actors.kernel.engine.process import Process
-    from greenroom.actors.kernel.engine.timers import Timer
+    from greenroom.actors.kernel.engine.timers import IdleTimer, Timer
 
 
 RUNNING = 1  # somebody empties the mailbox, or is about to
@@ -127,7 +127,7 @@ class Ties:
         self.room: deque[asyncio.Future[None]] | None = None  # senders that wait for room in the mailbox
         self.started: asyncio.Future[None] | None = None  # set while init runs
         self.registries: set[Forgets] | None = None
-        self.idle: Timer | None = None
+        self.idle: IdleTimer | None = None
         self.trace: deque[TraceEvent] | None = None
         self.watchdog: TimerHandle | None = None
 

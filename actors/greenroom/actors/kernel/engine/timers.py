@@ -4,7 +4,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from greenroom.actors.kernel.contract.messages import Piped
-from greenroom.actors.kernel.engine.ties import SUSPENDED
+from greenroom.actors.kernel.engine.ties import SUSPENDED, Signal
 
 if TYPE_CHECKING:
     from greenroom.actors.kernel.engine.process import Process
@@ -16,6 +16,8 @@ class Timer:
     __slots__ = ("_handle", "_message", "_process")
 
     def __init__(self, process: "Process", delay_s: float, message: object) -> None:
+        if delay_s != delay_s:  # noqa: PLR0124  # not a number; it would disorder the loop's timers
+            raise ValueError(f"a delay is a number of seconds, not {delay_s!r}")
         self._process = process
         self._message = message
         self._handle = process.core.clock.call_later(delay_s, self._fire)
@@ -50,11 +52,27 @@ class Timer:
 class IdleTimer(Timer):
     """Breaks the silence of an actor that nobody has sent anything."""
 
-    __slots__ = ()
+    __slots__ = ("_overdue",)
+
+    _overdue: bool
+
+    def __init__(self, process: "Process", delay_s: float, message: object) -> None:
+        super().__init__(process, delay_s, message)
+        self._overdue = False
+
+    def resumed(self) -> None:
+        """The actor was suspended and is no longer."""
+        if self._overdue:
+            self._fire()
 
     def _fire(self) -> None:
         process = self._process
-        if self._forget() and not process.busy & SUSPENDED and not process.inbox:
+        self._overdue = bool(process.busy & SUSPENDED)
+        if self._overdue or not self._forget():
+            return
+        if all(
+            isinstance(item, Signal) for item in process.inbox or ()
+        ):  # else a message is about to end the wait
             process.post(self._message)
 
 
