@@ -107,11 +107,12 @@ def simulate(
         float, typer.Option(help="Seconds that the faults 429 and 503 tell a client to wait.")
     ] = 1.0,
     retry_after_form: Annotated[
-        AdviceName,
+        AdviceName | None,
         typer.Option(
-            help="How Retry-After is sent: with milliseconds as OpenAI does, in seconds, or as a date."
+            help="How Retry-After is sent: with milliseconds as OpenAI does, in seconds, or as a date. "
+            "Unless given, as the provider does whose wire is spoken."
         ),
-    ] = AdviceName.ms,
+    ] = None,
     also_serve: Annotated[
         list[str] | None,
         typer.Option("--also-serve", help="A further model id, such as the one your job uses. Repeatable."),
@@ -182,7 +183,7 @@ def simulate(
             burst_chunks=burst_chunks,
             faults=faults,
             fault_retry_after_s=fault_retry_after,
-            retry_after_form=retry_after_form.value,
+            retry_after_form=None if retry_after_form is None else retry_after_form.value,
             requests_per_min=requests_per_min,
             tokens_per_min=tokens_per_min,
             limit_kind=limit_kind.value,

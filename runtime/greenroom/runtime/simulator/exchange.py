@@ -8,6 +8,7 @@ from aiohttp import web
 from greenroom.runtime.simulator.journal import JournalEntry
 from greenroom.runtime.simulator.traffic.limits import LimitedBy
 from greenroom.runtime.simulator.wires import OPENAI, Asked, Wire
+from greenroom.runtime.simulator.wires.reading import Head
 
 # The status of an entry to which no status was sent: the connection ended before the answer.
 NOTHING_SENT = 0
@@ -135,6 +136,12 @@ class Exchange:
         self.fault: str | None = None
         self.limited_by: LimitedBy | None = None
         self.retry_after_s: float | None = None
+
+    @property
+    def head(self) -> Head:
+        """What a wire may look at beside the body."""
+        request = self.request
+        return Head(request.path, request.query, request.headers)
 
     def speak(self, wire: Wire) -> None:
         """Sets the wire; its headers are what every answer to this request carries, error or not."""

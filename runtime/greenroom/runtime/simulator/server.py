@@ -66,7 +66,7 @@ class Simulator:
         pages = {"/sim/journal": self._show_journal, "/sim/stats": self._show_statistics}
         self._routes = Routes(self._service, pages)
         key = self.settings.api_key
-        self._authorization = None if key is None else f"Bearer {key}".encode()
+        self._key = None if key is None else key.encode()
         self._request_ids = map(f"req_{secrets.token_hex(8)}%016x".__mod__, itertools.count(1))
         self._started_s = 0.0
         self._runner: web.ServerRunner | None = None
@@ -227,22 +227,30 @@ class Simulator:
 
     def _handler(self, exchange: Exchange) -> Handler:
         """Who serves this request; a `WireError` for wrong keys, unknown paths and wrong methods."""
-        if self._authorization is not None:
-            self._check_key(exchange.request.headers.get("Authorization", ""))
-        return self._routes.find(exchange)
+        handler = self._routes.find(exchange)
+        if self._key is not None:
+            self._check_key(exchange, self._key)
+        return handler
 
-    def _check_key(self, given: str) -> None:
+    def _check_key(self, exchange: Exchange, key: bytes) -> None:
+        headers = exchange.request.headers
+        given = headers.get("Authorization")
+        if given:
+            key = b"Bearer " + key
+        else:
+            given = headers.get("x-api-key") or headers.get("x-goog-api-key")
+            given = given or exchange.request.query.get("key")
         if not given:
-            raise WireError(401, "No API key was sent. Send it as 'Authorization: Bearer KEY'.")
-        if not hmac.compare_digest(given.encode(), self._authorization or b""):
-            raise WireError(401, "Incorrect API key provided.", code="invalid_api_key")
+            raise exchange.wire.wrong_key(missing=True)
+        if not hmac.compare_digest(given.encode(errors="surrogateescape"), key):
+            raise exchange.wire.wrong_key(missing=False)
 
     async def _refuse(self, exchange: Exchange, error: WireError) -> web.StreamResponse:
         headers = error.headers
-        if error.retry_after_s is not None:
-            advice, exchange.retry_after_s = retry_after(
-                error.retry_after_s, self.settings.retry_after_form, self._clock.time()
-            )
+        exchange.retry_after_s = error.retry_after_s
+        form = self.settings.retry_after_form or exchange.wire.advice
+        if error.retry_after_s is not None and form is not None:
+            advice, exchange.retry_after_s = retry_after(error.retry_after_s, form, self._clock.time())
             headers = {**headers, **advice}
         if not exchange.recorded:
             exchange.error_code = error.code or error.kind

@@ -72,7 +72,7 @@ class Service:
     async def ask(self, exchange: Exchange) -> web.StreamResponse:
         """Answers a question, whole or streamed."""
         body = await exchange.request.read()
-        asked = exchange.wire.parse(body, exchange.request.path)
+        asked = exchange.wire.parse(body, exchange.head)
         exchange.asked(asked)
         plan = await self.plan(exchange, asked)
         used_tokens = plan.answer.prompt_tokens

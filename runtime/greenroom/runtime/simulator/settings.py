@@ -29,7 +29,8 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         burst_chunks: How many of a paced stream's chunks are sent together.
         faults: What goes wrong and how often, in the words of `traffic.faults`, such as "429:0.05,drop".
         fault_retry_after_s: What the faults 429 and 503 tell a client to wait, in seconds; may be absurd.
-        retry_after_form: How clients are told to wait: "ms" as OpenAI does, "seconds", or as a "date".
+        retry_after_form: How clients are told to wait: "ms" as OpenAI does, "seconds", or as a "date"; None: as the
+            wire's providers do.
         requests_per_min: Requests admitted a minute, over all models and clients; None for no limit.
         tokens_per_min: Tokens a minute, likewise.
         limit_kind: How the allowance comes back: "bucket", "fixed" or "sliding" (see `traffic.limits`).
@@ -55,7 +56,7 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     burst_chunks: int = 1
     faults: str = ""
     fault_retry_after_s: float = 1.0
-    retry_after_form: RetryAfterForm = "ms"
+    retry_after_form: RetryAfterForm | None = None
     requests_per_min: int | None = None
     tokens_per_min: int | None = None
     limit_kind: LimitKind = "bucket"
@@ -90,7 +91,8 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             )
         if not 1 <= self.burst_chunks <= 10_000:
             raise ValueError(f"burst_chunks {self.burst_chunks} is not between 1 and 10000")
-        _check_choice("retry_after_form", self.retry_after_form, get_args(RetryAfterForm))
+        if self.retry_after_form is not None:
+            _check_choice("retry_after_form", self.retry_after_form, get_args(RetryAfterForm))
         self._check_limits()
         self.parsed_latency()
         self.parsed_faults()

@@ -80,14 +80,20 @@ def _choice(question: Question, model: Model, seed: int, number: int, room: int)
         # A model that runs out of tokens in mid-call delivers arguments that are no JSON.
         arguments = cut(calls[0].arguments, max(0, room - count_tokens(calls[0].name)))[0]
         return Choice("", "length", room, (msgspec.structs.replace(calls[0], arguments=arguments),))
-    text, cut_off = cut(_stopped(_written(question, model, dice), question.stop), room)
-    return Choice(text, "length" if cut_off else "stop", count_tokens(text))
+    written, stopped_by = _stopped(_written(question, model, dice), question.stop)
+    text, cut_off = cut(written, room)
+    if cut_off:
+        return Choice(text, "length", count_tokens(text))
+    return Choice(text, "stop", count_tokens(text), stopped_by=stopped_by)
 
 
-def _stopped(text: str, stops: tuple[str, ...]) -> str:
-    """`text` up to the first stop sequence, which is not delivered."""
-    ends = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
-    return text[: min(ends)] if ends else text
+def _stopped(text: str, stops: tuple[str, ...]) -> tuple[str, str | None]:
+    """`text` up to the first stop sequence, which is not delivered, and which one that was."""
+    ends = [(at, stop) for stop in stops if stop and (at := text.find(stop)) >= 0]
+    if not ends:
+        return text, None
+    end, stop = min(ends)
+    return text[:end], stop
 
 
 def _written(question: Question, model: Model, dice: Dice) -> str:

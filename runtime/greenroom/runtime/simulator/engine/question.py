@@ -57,12 +57,13 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """One of the alternatives of an answer."""
+    """One of the alternatives of an answer; `stopped_by` is the stop sequence that ended it, if one did."""
 
     text: str
     finish: FinishReason
     tokens: int
     tool_calls: tuple[ToolCall, ...] = ()
+    stopped_by: str | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):

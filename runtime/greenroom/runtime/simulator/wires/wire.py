@@ -6,8 +6,10 @@ from typing import Protocol
 import msgspec
 
 from greenroom.runtime.simulator.engine import Answer, Model, Question
+from greenroom.runtime.simulator.traffic.advice import RetryAfterForm
 from greenroom.runtime.simulator.traffic.limits import Limits
 from greenroom.runtime.simulator.wires.errors import WireError
+from greenroom.runtime.simulator.wires.reading import Head
 
 SSE = "text/event-stream; charset=utf-8"
 JSON = "application/json"
@@ -39,7 +41,16 @@ class Wire(Protocol):
         """What a stream may carry for ever without saying anything."""
         ...
 
-    def parse(self, body: bytes, path: str) -> Asked:
+    @property
+    def advice(self) -> RetryAfterForm | None:
+        """How this wire's providers tell a client to wait; None: in the body of the error."""
+        ...
+
+    def wrong_key(self, *, missing: bool) -> WireError:
+        """What is said to a client without a key, or with a wrong one."""
+        ...
+
+    def parse(self, body: bytes, head: Head) -> Asked:
         """Reads a request for an answer; `WireError` where it is not well formed."""
         ...
 

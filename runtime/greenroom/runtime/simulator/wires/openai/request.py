@@ -1,13 +1,13 @@
 """POST /v1/chat/completions as it arrives: bytes to a `Question`, or a `WireError` that names the field."""
 
-import hashlib
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
 from greenroom.runtime.simulator.engine import Json, Question, Tool, Turn
-from greenroom.runtime.simulator.wires.errors import WireError, bad_field
+from greenroom.runtime.simulator.wires.errors import WireError
+from greenroom.runtime.simulator.wires.reading import convert, digests, json_object, refuse_unknown
 from greenroom.runtime.simulator.wires.wire import Asked
 
 
@@ -181,7 +181,7 @@ _NOT_SIMULATED = frozenset({"audio", "functions", "function_call", "top_logprobs
 _KNOWN = frozenset(_ChatBody.__struct_fields__) | _LEFT_ASIDE | _NOT_SIMULATED
 # The same question whole or streamed, tagged or not, gets the same answer.
 _NO_PART_OF_THE_QUESTION = (
-    "messages", "stream", "stream_options", "metadata", "store", "user", "safety_identifier", "service_tier",
+    "stream", "stream_options", "metadata", "store", "user", "safety_identifier", "service_tier",
     "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
 )  # fmt: skip
 
@@ -192,44 +192,26 @@ def parse_chat(body: bytes) -> Asked:
     Raises:
         WireError: With status 400 and, wherever one field is to blame, its name in `param`.
     """
-    fields = _json_object(body)
-    _refuse_unknown(fields)
-    try:
-        asked = msgspec.convert(fields, _ChatBody)
-    except msgspec.ValidationError as error:
-        raise bad_field(error) from None
+    fields = json_object(body)
+    refuse_unknown(fields, _KNOWN)
+    _refuse_not_simulated(fields)
+    asked = convert(fields, _ChatBody)
     _refuse_combinations(asked)
-    messages = msgspec.json.encode(fields["messages"], order="sorted")
-    for name in _NO_PART_OF_THE_QUESTION:
-        fields.pop(name, None)
-    prompt_sha256 = hashlib.sha256(messages)
-    key = prompt_sha256.copy()
-    key.update(msgspec.json.encode(fields, order="sorted"))
+    frame_bytes = _frame_bytes(fields)
+    prompt_sha256, key = digests(fields, "messages", _NO_PART_OF_THE_QUESTION)
     options = asked.stream_options
     return Asked(
-        question=_question(asked, fields, key.digest()),
-        prompt_sha256=prompt_sha256.hexdigest(),
+        question=_question(asked, key, frame_bytes),
+        prompt_sha256=prompt_sha256,
         stream=bool(asked.stream),
         include_usage=bool(options and options.include_usage),
         custom_id=(asked.metadata or {}).get("custom_id"),
     )
 
 
-def _json_object(body: bytes) -> dict[str, Json]:
-    try:
-        fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(400, f"The body of the request is no JSON that can be read: {error}.") from None
-    if not isinstance(fields, dict):
-        raise WireError(400, "The body of the request must be a JSON object.")
-    return fields  # pyright: ignore[reportUnknownVariableType]  # msgspec's keys are strings, its values JSON
-
-
-def _refuse_unknown(fields: dict[str, Json]) -> None:
-    for name, value in fields.items():
-        if name not in _KNOWN:
-            raise WireError(400, f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
-        if name in _NOT_SIMULATED and value is not None:
+def _refuse_not_simulated(fields: dict[str, Json]) -> None:
+    for name in sorted(_NOT_SIMULATED.intersection(fields)):
+        if fields[name] is not None:
             raise WireError(
                 400,
                 f"Unsupported parameter: the simulator has no '{name}'.",
@@ -269,7 +251,7 @@ def _refuse_combinations(asked: _ChatBody) -> None:
         )
 
 
-def _question(asked: _ChatBody, fields: dict[str, Json], key: bytes) -> Question:
+def _question(asked: _ChatBody, key: bytes, frame_bytes: int) -> Question:
     wanted = asked.response_format
     schema = None
     if isinstance(wanted, _SchemaFormat):
@@ -278,7 +260,6 @@ def _question(asked: _ChatBody, fields: dict[str, Json], key: bytes) -> Question
         schema = {}
     stop = asked.stop
     choice = asked.tool_choice
-    frame = [fields[name] for name in ("tools", "response_format") if fields.get(name)]
     return Question(
         model=asked.model,
         turns=tuple([_turn(message) for message in asked.messages]),
@@ -294,8 +275,13 @@ def _question(asked: _ChatBody, fields: dict[str, Json], key: bytes) -> Question
         if choice == "required"
         else None,
         parallel_calls=asked.parallel_tool_calls is not False,
-        frame_bytes=len(msgspec.json.encode(frame)) if frame else 0,
+        frame_bytes=frame_bytes,
     )
+
+
+def _frame_bytes(fields: dict[str, Json]) -> int:
+    frame = [fields[name] for name in ("tools", "response_format") if fields.get(name)]
+    return len(msgspec.json.encode(frame)) if frame else 0
 
 
 def _tool(function: _Function) -> Tool:

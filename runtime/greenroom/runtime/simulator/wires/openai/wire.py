@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from greenroom.runtime.simulator.engine import Answer, Model
+from greenroom.runtime.simulator.traffic.advice import RetryAfterForm
 from greenroom.runtime.simulator.traffic.limits import Limits, as_reset
 from greenroom.runtime.simulator.wires.errors import WireError
 from greenroom.runtime.simulator.wires.openai.reply import (
@@ -14,6 +15,7 @@ from greenroom.runtime.simulator.wires.openai.reply import (
     whole_body,
 )
 from greenroom.runtime.simulator.wires.openai.request import parse_chat
+from greenroom.runtime.simulator.wires.reading import Head
 from greenroom.runtime.simulator.wires.wire import SSE, Asked
 
 
@@ -33,8 +35,14 @@ class OpenAIWire:
 
     stream_type = SSE
     filler = b": keep-alive\n\n"
+    advice: RetryAfterForm = "ms"
 
-    def parse(self, body: bytes, path: str) -> Asked:
+    def wrong_key(self, *, missing: bool) -> WireError:
+        if missing:
+            return WireError(401, "No API key was sent. Send it as 'Authorization: Bearer KEY'.")
+        return WireError(401, "Incorrect API key provided.", code="invalid_api_key")
+
+    def parse(self, body: bytes, head: Head) -> Asked:
         return parse_chat(body)
 
     def whole(self, asked: Asked, answer: Answer) -> bytes:
