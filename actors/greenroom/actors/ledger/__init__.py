@@ -1,6 +1,7 @@
 """The ledger: money set aside before a call, settled after it, and bound by budgets that hold over a `kill -9`."""
 
 from greenroom.actors.ledger.actor import Ledger
+from greenroom.actors.ledger.budgets import Budgets
 from greenroom.actors.ledger.messages import (
     Account,
     Adopt,
@@ -24,6 +25,7 @@ __all__ = (
     "BoundTooLarge",
     "Budget",
     "BudgetExceeded",
+    "Budgets",
     "GetSpend",
     "Held",
     "Hold",
