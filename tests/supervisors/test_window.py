@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.supervisors.window import RestartWindow
+from greenroom.supervisors.engine.window import RestartWindow
 
 
 def lives(window: RestartWindow, *at_s: float) -> list[bool]:

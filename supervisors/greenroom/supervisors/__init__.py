@@ -1,7 +1,7 @@
 """What restarts whom: supervisors with OTP's semantics and names."""
 
-from greenroom.supervisors.checks import BadSpec
 from greenroom.supervisors.dynamic import DynamicSupervisor
+from greenroom.supervisors.engine.checks import BadSpec
 from greenroom.supervisors.partition import (
     CountPartitions,
     NoPartitions,

@@ -6,7 +6,7 @@ ever. Here the specs of the running children stand in a table that outlives the 
 
 from greenroom.actors.kernel import ActorRef, Call, ReplyTo, handles
 from greenroom.supervisors.dynamic import DynamicSupervisor
-from greenroom.supervisors.keeper import Child
+from greenroom.supervisors.engine.child import Child
 from greenroom.supervisors.spec import ChildSpec
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 
 from greenroom.actors.kernel import ActorRef, ExitReason, ReplyTo, handles
-from greenroom.supervisors.checks import check_count
-from greenroom.supervisors.keeper import Child, Keeper
+from greenroom.supervisors.engine.checks import check_count
+from greenroom.supervisors.engine.child import Child
+from greenroom.supervisors.engine.keeper import Keeper
 from greenroom.supervisors.spec import (
     ChildExists,
     ChildSpec,
@@ -43,10 +44,27 @@ class DynamicSupervisor(Keeper):
         self._extra_args = tuple(extra_args)
 
     async def terminate(self, reason: ExitReason) -> None:
-        for child in self.children.values():
+        children = tuple(self.children.values())
+        groups: dict[float | None, list[Child]] = {}
+        for child in children:
             self._mark_stopping(child)
-        for child in tuple(self.children.values()):
-            await self._stop(child)
+            groups.setdefault(child.shutdown_s, []).append(child)
+        limits = groups.keys() - {None}
+        call_later = self.system.clock.call_later
+        timers = [
+            call_later(limit_s, self._kill, groups[limit_s]) for limit_s in limits if limit_s is not None
+        ]
+        try:
+            for child in children:
+                await self._stop_within(child, None)
+        finally:
+            for timer in timers:
+                timer.cancel()
+
+    def _kill(self, children: list[Child]) -> None:
+        for child in children:
+            if child.process is not None:
+                self.system.kill(child.process)
 
     @handles
     def start_child(self, message: StartChild, reply_to: ReplyTo[ActorRef]) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Hashable
 import msgspec
 
 from greenroom.actors.kernel import ActorRef, ActorSystem, Call, Refused, ReplyTo, handles
-from greenroom.supervisors.checks import check_count, check_text
-from greenroom.supervisors.keeper import Child, Ended
+from greenroom.supervisors.engine.checks import check_count, check_text
+from greenroom.supervisors.engine.child import Child
 from greenroom.supervisors.spec import ChildSpec
 from greenroom.supervisors.supervisor import Supervisor
 
@@ -76,16 +76,13 @@ class PartitionSupervisor(Supervisor):
         for child in children[before:wanted]:
             if child.state == "stopped":
                 self._begin(child, None)
-        self.pipe_to_self(self._stop_beyond(children[wanted:before], reply_to), tag=_RESIZED)
+        self.pipe_to_self(self._stop_beyond(children[wanted:before], reply_to))
 
     async def _stop_beyond(self, children: list[Child], reply_to: ReplyTo[int]) -> None:
         for child in reversed(children):
             await self._stop(child)
             self._stopped_by_hand(child)
         reply_to.reply(self._partitions)
-
-
-_RESIZED = Ended(Child(ChildSpec("resized", PartitionSupervisor)), None)
 
 
 def partition_name(name: str, number: int) -> str:

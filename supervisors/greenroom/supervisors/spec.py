@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import msgspec
 
 from greenroom.actors.kernel import Actor, ActorRef, Call, Name, Refused, Via
-from greenroom.supervisors.checks import check, check_text, is_a
+from greenroom.supervisors.engine.checks import check, check_number, check_seconds, check_text, is_a
 
 Restart = Literal["permanent", "transient", "temporary"]
 Shutdown = float | Literal["brutal_kill", "infinity"] | None
@@ -33,11 +33,11 @@ class Backoff(msgspec.Struct, frozen=True):
     reset_after_s: float = 60.0
 
     def __post_init__(self) -> None:
-        check(self.first_s > 0, "backoff.first_s", self.first_s, "seconds > 0")
-        check(self.factor >= 1, "backoff.factor", self.factor, "a number >= 1")
-        check(self.max_s >= self.first_s, "backoff.max_s", self.max_s, "seconds >= first_s")
-        check(0 <= self.jitter <= 1, "backoff.jitter", self.jitter, "a share between 0 and 1")
-        check(self.reset_after_s >= 0, "backoff.reset_after_s", self.reset_after_s, "seconds >= 0")
+        check_seconds(self.first_s, "backoff.first_s")
+        check_number(self.factor, "backoff.factor", "a number >= 1", least=1)
+        check_number(self.max_s, "backoff.max_s", "seconds >= first_s", least=self.first_s)
+        check_number(self.jitter, "backoff.jitter", "a share between 0 and 1", least=0, most=1)
+        check_number(self.reset_after_s, "backoff.reset_after_s", "seconds >= 0", least=0)
 
     def delay_s(self, restart: int, chance: float) -> float:
         """Seconds before restart number ``restart`` (1 for the first) in a row, with ``chance`` drawn from [0, 1)."""
@@ -124,17 +124,21 @@ def _is_shutdown(shutdown: object) -> bool:
 
 
 def check_specs(specs: Iterable[ChildSpec]) -> list[ChildSpec]:
-    """The specs, if each is one and no id comes twice.
+    """The specs, if each is one and neither an id nor a name comes twice.
 
     Raises:
         BadSpec: otherwise.
     """
     checked = list(specs)
-    seen: set[str] = set()
+    ids: set[str] = set()
+    names: set[Name] = set()
     for spec in checked:
         check(is_a(spec, ChildSpec), "a child's spec", spec, "a ChildSpec")
-        check(spec.id not in seen, "id", spec.id, "unique under its supervisor")
-        seen.add(spec.id)
+        check(spec.id not in ids, "id", spec.id, "unique under its supervisor")
+        check(spec.name not in names, f"child {spec.id!r}: name", spec.name, "held by one child alone")
+        ids.add(spec.id)
+        if spec.name is not None:
+            names.add(spec.name)
     return checked
 
 

@@ -14,23 +14,18 @@ from greenroom.actors.kernel import (
     StartFailed,
     handles,
 )
-from greenroom.supervisors.checks import BadSpec, check
-from greenroom.supervisors.keeper import Child, Keeper, reason_of
+from greenroom.supervisors.engine.checks import BadSpec, check
+from greenroom.supervisors.engine.child import Child
+from greenroom.supervisors.engine.keeper import Keeper, reason_of
 from greenroom.supervisors.spec import (
-    ChildCounts,
     ChildExists,
-    ChildInfo,
     ChildRestarting,
     ChildRunning,
     ChildSpec,
-    CountChildren,
     DeleteChild,
-    GetChildSpec,
-    NoSuchChild,
     RestartChild,
     StartChild,
     TerminateChild,
-    WhichChildren,
     check_specs,
 )
 
@@ -217,20 +212,3 @@ class Supervisor(Keeper):
         others = any(child.spec.significant and child.state in alive for child in self.children.values())
         if self._auto_shutdown == "any_significant" or not others:
             self.stop(Shutdown())
-
-
-__all__ = [
-    "AutoShutdown",
-    "ChildCounts",
-    "ChildInfo",
-    "CountChildren",
-    "DeleteChild",
-    "GetChildSpec",
-    "NoSuchChild",
-    "RestartChild",
-    "StartChild",
-    "Strategy",
-    "Supervisor",
-    "TerminateChild",
-    "WhichChildren",
-]

@@ -21,8 +21,8 @@ from greenroom.actors.kernel import (
     Requests,
     handles,
 )
-from greenroom.supervisors.checks import check_count
 from greenroom.supervisors.dynamic import DynamicSupervisor
+from greenroom.supervisors.engine.checks import check_count
 from greenroom.supervisors.spec import ChildSpec, StartChild
 
 T = TypeVar("T")

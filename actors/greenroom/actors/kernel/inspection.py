@@ -66,6 +66,7 @@ class SystemStatistics(msgspec.Struct, frozen=True):
         zombies: tasks left behind because they swallow their cancellation, still running.
         zombies_seen: how many there have been.
         stalls: how often the loop was blocked for too long, if ``stall_s`` was given.
+        restarts: how often supervisors have started a child again.
     """
 
     alive: int
@@ -78,6 +79,7 @@ class SystemStatistics(msgspec.Struct, frozen=True):
     zombies: int
     zombies_seen: int
     stalls: int
+    restarts: int
 
 
 class ActorSnapshot(msgspec.Struct, frozen=True):
@@ -208,6 +210,7 @@ class Inspecting(Watching):
             zombies=len(core.zombies),
             zombies_seen=core.zombies_seen,
             stalls=core.stalls,
+            restarts=core.restarts,
         )
 
     def statistics_of(self, ref: ActorRef) -> ActorStatistics:

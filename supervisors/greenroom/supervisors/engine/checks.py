@@ -1,5 +1,8 @@
 """Checks of what supervisors are told: one small one a field, before anything starts."""
 
+import math
+from typing import TypeGuard
+
 from greenroom.actors.kernel import ActorError
 
 
@@ -29,22 +32,19 @@ def check_text(value: object, field: str) -> None:
 
 def check_count(value: object, field: str, least: int = 0) -> None:
     """Refuses what is no whole number >= ``least``. Raises as ``check``."""
-    check(
-        is_a(value, int) and not is_a(value, bool) and _least(value, least),
-        field,
-        value,
-        f"a whole number >= {least}",
-    )
+    whole = _is_number(value) and isinstance(value, int) and value >= least
+    check(whole, field, value, f"a whole number >= {least}")
 
 
 def check_seconds(value: object, field: str) -> None:
     """Refuses what is no number of seconds above 0. Raises as ``check``."""
-    check(is_a(value, (int, float)) and not is_a(value, bool) and _above(value), field, value, "seconds > 0")
+    check(_is_number(value) and value > 0, field, value, "seconds > 0")
 
 
-def _least(value: object, least: int) -> bool:
-    return isinstance(value, int) and value >= least
+def check_number(value: object, field: str, expected: str, *, least: float, most: float = math.inf) -> None:
+    """Refuses what is no number between ``least`` and ``most``. Raises as ``check``."""
+    check(_is_number(value) and least <= value <= most, field, value, expected)
 
 
-def _above(value: object) -> bool:
-    return isinstance(value, (int, float)) and value > 0
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

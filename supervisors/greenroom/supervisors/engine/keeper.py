@@ -22,84 +22,25 @@ from greenroom.actors.kernel import (
     Report,
     Shutdown,
     StartFailed,
-    Timer,
     handles,
 )
 from greenroom.actors.kernel.contract.reasons import crashed
 from greenroom.actors.kernel.engine.core import log
 from greenroom.actors.kernel.engine.process import Process
 from greenroom.actors.kernel.engine.reports import publish
-from greenroom.supervisors.checks import check_count, check_seconds
+from greenroom.supervisors.engine.checks import check_count, check_seconds
+from greenroom.supervisors.engine.child import Child
+from greenroom.supervisors.engine.window import RestartWindow
 from greenroom.supervisors.spec import (
-    WORKER_SHUTDOWN_S,
     ChildCounts,
     ChildInfo,
     ChildSpec,
-    ChildState,
     CountChildren,
     GetChildSpec,
     NoSuchChild,
     TerminateChild,
     WhichChildren,
 )
-from greenroom.supervisors.window import RestartWindow
-
-
-class Child:
-    """One child, as its supervisor sees it.
-
-    Attributes:
-        spec: what it was added with.
-        process: its incarnation, from the moment it is made until it is known to be gone.
-        state: what it is doing.
-        restarts: how often it was restarted.
-        streak: restarts in a row, for the backoff.
-        since_s: when it last began to run.
-        timer: runs while a restart waits.
-        fresh: added by StartChild, and not yet begun.
-    """
-
-    __slots__ = ("fresh", "process", "restarts", "since_s", "spec", "state", "streak", "timer")
-
-    def __init__(self, spec: ChildSpec) -> None:
-        self.spec = spec
-        self.process: Process | None = None
-        self.state: ChildState = "stopped"
-        self.restarts = 0
-        self.streak = 0
-        self.since_s = 0.0
-        self.timer: Timer | None = None
-        self.fresh = False
-
-    @property
-    def is_supervisor(self) -> bool:
-        """Whether it supervises others in turn."""
-        return isinstance(self.spec.actor, type) and issubclass(self.spec.actor, Keeper)
-
-    @property
-    def stopping(self) -> bool:
-        """Whether it is asked to end, or being killed."""
-        return self.state == "stopping"
-
-    @property
-    def shutdown_s(self) -> float | None:
-        """Seconds it may take to stop; None for ever."""
-        shutdown = self.spec.shutdown
-        if shutdown is None:
-            return None if self.is_supervisor else WORKER_SHUTDOWN_S
-        return None if shutdown == "infinity" else 0.0 if shutdown == "brutal_kill" else shutdown
-
-    def info(self) -> ChildInfo:
-        """What others are told of it."""
-        return ChildInfo(
-            id=self.spec.id,
-            ref=self.process if self.state == "running" else None,
-            state=self.state,
-            restarts=self.restarts,
-            type="supervisor" if self.is_supervisor else "worker",
-            restart=self.spec.restart,
-            significant=self.spec.significant,
-        )
 
 
 class Again(msgspec.Struct, frozen=True, eq=False):
@@ -122,12 +63,13 @@ class Ended(msgspec.Struct, frozen=True, eq=False):
     """Tags the task that waits for a child's end."""
 
     child: Child
-    reply_to: ReplyTo[None] | None
+    reply_to: ReplyTo[None]
 
 
 class Keeper(Actor):
     """The part that ``Supervisor`` and ``DynamicSupervisor`` share."""
 
+    __supervises__ = True
     terminate_timeout_s = None
 
     def __init__(self, intensity: int, period: float, *, whole_seconds: bool = False) -> None:
@@ -314,6 +256,7 @@ class Keeper(Actor):
             return
         child.restarts += 1
         child.streak += 1
+        self._me.core.restarts += 1
         why = "its start failed" if reason is None else f"it ended with {reason!r}"
         log.warning("%s restarts %r, restart %d: %s", self._called, child.spec.id, child.restarts, why)
         delay_s = 0.0
@@ -362,10 +305,13 @@ class Keeper(Actor):
 
     async def _stop(self, child: Child) -> None:
         """Stops the child and waits until it is gone: in its own time, or killed when that is over."""
+        self._mark_stopping(child)
+        await self._stop_within(child, child.shutdown_s)
+
+    async def _stop_within(self, child: Child, limit_s: float | None) -> None:
         process = child.process
         if process is not None:
-            self._mark_stopping(child)
-            reason = await self.system.stop(process, timeout=child.shutdown_s)
+            reason = await self.system.stop(process, timeout=limit_s)
             reason = process.reason or reason
             if not reason.clean and not (child.spec.shutdown == "brutal_kill" and isinstance(reason, Killed)):
                 self._report("did not stop well", child, reason)
@@ -385,10 +331,12 @@ class Keeper(Actor):
         tag = message.tag
         if isinstance(tag, Begun):
             self._begun(tag, message.error)
-        elif isinstance(tag, Ended):
+            return
+        if message.error is not None:
+            raise message.error
+        if isinstance(tag, Ended):
             self._stopped_by_hand(tag.child)
-            if tag.reply_to is not None:
-                tag.reply_to.reply(None)
+            tag.reply_to.reply(None)
 
     # --- telling ----------------------------------------------------------------------------------------------------
 
