@@ -13,6 +13,8 @@ Seconds = Annotated[float, Meta(gt=0, le=30 * 86_400)]
 Positive = Annotated[int, Meta(ge=1)]
 UsdPerMillion = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?$")]
 """Dollars per million tokens as a decimal string, so that no rate is ever a binary fraction."""
+Usd = Annotated[str, Meta(pattern=r"^\d{1,6}(\.\d+)?$")] | Annotated[float, Meta(ge=0, le=1_000_000)]
+"""Dollars, `"0.50"` or `0.50`: read by way of its text, so that it is what was written."""
 
 
 class Secret:
@@ -102,6 +104,25 @@ class StorageSettings(_Section, frozen=True):
     url: str | None = None
 
 
+class Caps(_Section, frozen=True):
+    """Hard caps in dollars: in all, per day, per month. Days and months are UTC. None: no cap."""
+
+    total_usd: Usd | None = None
+    day_usd: Usd | None = None
+    month_usd: Usd | None = None
+
+
+class BudgetSettings(Caps, frozen=True):
+    """What may be spent: by everything together, and by single keys and tags.
+
+    `greenroom run` asks before it begins a job that may cost more than `confirm_above_usd`, where a terminal is there.
+    """
+
+    keys: dict[str, Caps] = {}
+    tags: dict[str, Caps] = {}
+    confirm_above_usd: Usd = 10.0
+
+
 class Supervision(_Section, frozen=True):
     """How many restarts within `period_s` each supervisor of greenroom's own tree bears; one more, and it gives up.
 
@@ -120,4 +141,5 @@ class Settings(_Section, frozen=True):
     providers: dict[str, ProviderSettings] = {}
     storage: StorageSettings = StorageSettings()
     retries: Retries = Retries()
+    budgets: BudgetSettings = BudgetSettings()
     supervision: Supervision = Supervision()

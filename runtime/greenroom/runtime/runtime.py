@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from decimal import Decimal
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,8 @@ from greenroom.actors.batch import (
 )
 from greenroom.actors.flow import Reply, RuntimeFailed
 from greenroom.actors.kernel import ActorSystem, Clock
+from greenroom.actors.ledger import Budgets
+from greenroom.actors.prices import pico_usd
 from greenroom.actors.providers import ChatRequest, Message
 from greenroom.actors.providers.hosts import SIMULATOR, simulator
 from greenroom.actors.settings import Settings
@@ -152,6 +155,7 @@ class Runtime:
                 keys=chosen.keys,
                 retries=settings.retries,
                 supervision=settings.supervision,
+                budgets=Budgets(settings.budgets),
                 tell=self.telemetry.tell,
             )
             self._watching = asyncio.create_task(self._watch(self._tree))
@@ -211,6 +215,8 @@ class Runtime:
         params: Mapping[str, object] | None = None,
         concurrency: int = 64,
         retry_failed: bool = False,
+        budget_usd: Decimal | str | float | None = None,
+        tag: str | None = None,
     ) -> Job:
         """Answer every line of a JSONL or CSV file; the same call goes on with a job that was interrupted.
 
@@ -226,11 +232,16 @@ class Runtime:
             params: request options for all lines, such as `{"temperature": 0.2}`.
             concurrency: how many lines may be in flight.
             retry_failed: ask lines again that failed in an earlier run.
+            budget_usd: the most that the job may ever be charged, earlier runs included. A line that has no room waits
+                for what lines in flight leave over; when there is none left, the job halts, and the same call with a
+                larger budget goes on with it.
+            tag: what the spend is booked under besides the job, and what budget of `[budgets.tags]` binds it.
 
         Raises:
             BadLine: the first line that cannot be asked; nothing has been sent.
             BadInput: no line could be asked: the columns, a template or an option is wrong.
             JobRefused: the output belongs to something else, or the input has changed.
+            ValueError: `budget_usd` is no sum of dollars.
         """
         request = JobRequest(
             path=Path(source),
@@ -247,6 +258,8 @@ class Runtime:
             form=form_of(Path(source)),
             concurrency=concurrency,
             retry_failed=retry_failed,
+            budget_pusd=None if budget_usd is None else pico_usd(budget_usd),
+            tag=tag,
         )
         found = await anyio.to_thread.run_sync(
             partial(scan, request.path, request.defaults, form=request.form)

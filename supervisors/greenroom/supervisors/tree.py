@@ -20,7 +20,7 @@ from greenroom.actors.catalog import Catalog
 from greenroom.actors.events import Event
 from greenroom.actors.flow import Flow
 from greenroom.actors.kernel import ActorRef, ActorSystem
-from greenroom.actors.ledger import Ledger, Outbox
+from greenroom.actors.ledger import Budgets, Ledger, Outbox
 from greenroom.actors.settings import ProviderSettings, Retries, Secret, Supervision
 from greenroom.actors.storage import TICKET_BITS, Database, Store
 from greenroom.supervisors.batches import Jobs
@@ -49,6 +49,7 @@ async def start_tree(
     keys: Mapping[str, Secret],
     retries: Retries,
     supervision: Supervision,
+    budgets: Budgets,
     tell: Callable[[Event], None],
 ) -> Tree:
     """Start everything but the gateway, in order; each actor's `init` has returned when this does.
@@ -60,6 +61,7 @@ async def start_tree(
         keys: the providers' keys.
         retries: the retry policy.
         supervision: how many restarts each supervisor bears.
+        budgets: what may be spent.
         tell: where events go; called on the loop, must not block.
 
     Raises:
@@ -77,7 +79,12 @@ async def start_tree(
     children = [
         ChildSpec("store", Store, args=(database,), name="store"),
         ChildSpec("catalog", Catalog, args=(providers_in_use,), name="catalog"),
-        ChildSpec("ledger", Ledger, args=(store, outbox, database.runtime_id, now_ms, tell), name="ledger"),
+        ChildSpec(
+            "ledger",
+            Ledger,
+            args=(store, outbox, database.runtime_id, now_ms, tell, budgets.bind),
+            name="ledger",
+        ),
         lines.branch(),
         jobs.branch(),
     ]

@@ -41,7 +41,7 @@ from greenroom.actors.kernel import (
     ReplyTo,
     handles,
 )
-from greenroom.actors.ledger import Account
+from greenroom.actors.ledger import Account, Budget, BudgetExceeded
 from greenroom.actors.limiter import BATCH
 from greenroom.actors.storage import (
     INSERT_ITEM,
@@ -123,7 +123,7 @@ class Batch(Actor):
         self._memory = memory
         self._output = memory.output
         self._rendering = rendering(job.request.out, job.scan.columns)
-        self._account = Account(job_id=job.id)
+        self._account = _account(job)
         self._state: Literal["running", "stopping", "halted"] = "stopping" if memory.stop_asked else "running"
         self._because: str | None = None
         self._because_kind: ErrorKind | None = None
@@ -294,7 +294,7 @@ class Batch(Actor):
             self._state = "stopping" if self._state == "running" else self._state
         except Refused as refused:
             self._taken_up += 1
-            self._halt(str(refused))
+            self._halt(str(refused), "budget_exceeded" if isinstance(refused, BudgetExceeded) else None)
         except ProviderFailed as failure:
             self._item_failed(position, line, raw, failure)
         else:
@@ -378,3 +378,9 @@ class Batch(Actor):
             because=self._because,
             because_kind=self._because_kind,
         )
+
+
+def _account(job: OpenJob) -> Account:
+    cap_pusd = job.request.budget_pusd
+    budgets = () if cap_pusd is None else (Budget("job", cap_pusd),)
+    return Account(job_id=job.id, tag=job.request.tag, budgets=budgets)
