@@ -8,11 +8,7 @@ from greenroom.actors.settings import BudgetSettings, Caps
 
 
 class Budgets:
-    """What `[budgets]` of the configuration says, as budgets.
-
-    Raises:
-        ValueError: a cap is no sum of dollars from 0 to a million.
-    """
+    """What `[budgets]` of the configuration says, as budgets."""
 
     def __init__(self, settings: BudgetSettings = BudgetSettings()) -> None:  # noqa: B008 - frozen
         self.overall = _budgets("all", settings)
