@@ -203,7 +203,10 @@ class TestBadCsv:
 
 class TestTemplates:
     def test_over_the_fields_of_json_lines(self, greenroom: Greenroom, upstream: Upstream) -> None:
-        lines = [{"text": "a", "n": 1, "tags": ["x"]}, {"text": "b", "n": 2.5, "tags": [], "custom_id": "c"}]
+        lines: list[dict[str, object]] = [
+            {"text": "a", "n": 1, "tags": ["x"]},
+            {"text": "b", "n": 2.5, "tags": [], "custom_id": "c"},
+        ]
         greenroom.write("in.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         words = ("--prompt", "{{ n }} {{ tags }}: {{ text }}", "--system", "You like {{ text }}.")
         done = greenroom.run("run", "in.jsonl", *words, "-c", 1)

@@ -135,9 +135,13 @@ class Supervision(_Section, frozen=True):
 
 
 class Settings(_Section, frozen=True):
-    """The whole of `greenroom.toml`."""
+    """The whole of `greenroom.toml`.
+
+    `discover_local` is whether local servers are asked if they answer where no provider is configured and no key set.
+    """
 
     default_model: str | None = None
+    discover_local: bool = True
     providers: dict[str, ProviderSettings] = {}
     storage: StorageSettings = StorageSettings()
     retries: Retries = Retries()

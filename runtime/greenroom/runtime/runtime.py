@@ -39,7 +39,8 @@ from greenroom.actors.providers import ChatRequest, Message
 from greenroom.actors.providers.hosts import SIMULATOR, simulator
 from greenroom.actors.settings import Settings
 from greenroom.actors.storage import Database
-from greenroom.runtime.config import Chosen, choose_providers, database_url, load_settings
+from greenroom.runtime.config import database_url, load_settings
+from greenroom.runtime.discovery import Chosen, choose_providers
 from greenroom.runtime.simulator import Simulator, SimulatorSettings
 from greenroom.runtime.telemetry import Telemetry
 from greenroom.supervisors.batches import Running

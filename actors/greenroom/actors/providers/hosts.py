@@ -1,7 +1,9 @@
-"""The table of hosts that greenroom knows by name: one row each.
+"""The table of OpenAI-compatible hosts that greenroom knows by name: one row each.
 
 A row is what `[providers.NAME]` of the configuration would say. Hosts that take a key are used when its variable is
-set; local ones when they answer. Base URLs and key variables: each vendor's own documentation, November 2026.
+set; local ones when they answer. Base URLs, key variables and deviations are each vendor's own documentation, or what
+its users met, November 2026. `default_model` stands only where the vendor keeps a name that means a current, cheap,
+general model, and the price table knows it; elsewhere a model must be named.
 """
 
 from greenroom.actors.settings import Limits, PriceSettings, ProviderSettings
@@ -10,20 +12,49 @@ HOSTS: dict[str, ProviderSettings] = {
     "openai": ProviderSettings(
         base_url="https://api.openai.com/v1",
         api_key_env="OPENAI_API_KEY",
-        max_tokens_field="max_completion_tokens",
+        max_tokens_field="max_completion_tokens",  # max_tokens is refused by its reasoning models
         default_model="gpt-5-mini",
     ),
-    "groq": ProviderSettings(base_url="https://api.groq.com/openai/v1", api_key_env="GROQ_API_KEY"),
-    "mistral": ProviderSettings(base_url="https://api.mistral.ai/v1", api_key_env="MISTRAL_API_KEY"),
+    "groq": ProviderSettings(
+        base_url="https://api.groq.com/openai/v1",
+        api_key_env="GROQ_API_KEY",
+        max_tokens_field="max_completion_tokens",  # max_tokens is deprecated there
+        default_model="openai/gpt-oss-20b",
+    ),
+    "mistral": ProviderSettings(
+        base_url="https://api.mistral.ai/v1",
+        api_key_env="MISTRAL_API_KEY",
+        # It answers 422 to any name it does not know: max_completion_tokens and stream_options are among them. The
+        # last chunk of a stream holds the usage unasked.
+        stream_usage=False,
+        default_model="mistral-small-latest",
+    ),
     "openrouter": ProviderSettings(base_url="https://openrouter.ai/api/v1", api_key_env="OPENROUTER_API_KEY"),
     "together": ProviderSettings(base_url="https://api.together.xyz/v1", api_key_env="TOGETHER_API_KEY"),
     "fireworks": ProviderSettings(
         base_url="https://api.fireworks.ai/inference/v1", api_key_env="FIREWORKS_API_KEY"
     ),
     "deepseek": ProviderSettings(base_url="https://api.deepseek.com/v1", api_key_env="DEEPSEEK_API_KEY"),
-    "xai": ProviderSettings(base_url="https://api.x.ai/v1", api_key_env="XAI_API_KEY", price_provider="x-ai"),
-    "perplexity": ProviderSettings(base_url="https://api.perplexity.ai", api_key_env="PERPLEXITY_API_KEY"),
-    "cerebras": ProviderSettings(base_url="https://api.cerebras.ai/v1", api_key_env="CEREBRAS_API_KEY"),
+    "xai": ProviderSettings(
+        base_url="https://api.x.ai/v1",
+        api_key_env="XAI_API_KEY",
+        max_tokens_field="max_completion_tokens",  # max_tokens is deprecated there
+        price_provider="x-ai",
+    ),
+    "perplexity": ProviderSettings(
+        base_url="https://api.perplexity.ai",
+        api_key_env="PERPLEXITY_API_KEY",
+        # Every chunk holds the usage so far, and no [DONE] ends a stream.
+        stream_usage=False,
+        stream_end="finish_reason",
+        default_model="sonar",
+    ),
+    "cerebras": ProviderSettings(
+        base_url="https://api.cerebras.ai/v1",
+        api_key_env="CEREBRAS_API_KEY",
+        max_tokens_field="max_completion_tokens",
+        default_model="gpt-oss-120b",
+    ),
     "nvidia": ProviderSettings(base_url="https://integrate.api.nvidia.com/v1", api_key_env="NVIDIA_API_KEY"),
 }
 

@@ -27,7 +27,8 @@ from greenroom.actors.batch import (
 )
 from greenroom.actors.settings import Settings
 from greenroom.runtime.cli.output import fail, note, notes
-from greenroom.runtime.config import Chosen, cache_folder, database_url
+from greenroom.runtime.config import cache_folder, database_url
+from greenroom.runtime.discovery import Chosen
 
 _SHOWN_BAD_LINES = 10
 _STANDARD_INPUT = "standard input"

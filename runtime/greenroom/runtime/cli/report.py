@@ -24,7 +24,7 @@ from greenroom.runtime.cli.output import (
     print_json,
     tables,
 )
-from greenroom.runtime.config import Chosen
+from greenroom.runtime.discovery import Chosen
 
 _ASSUMED_OUTPUT_TOKENS = 256
 

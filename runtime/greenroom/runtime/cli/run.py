@@ -30,7 +30,8 @@ from greenroom.runtime.cli.output import (
     notes,
 )
 from greenroom.runtime.cli.stdout import Copier
-from greenroom.runtime.config import Chosen, ConfigError, choose_providers, environment, load_settings
+from greenroom.runtime.config import ConfigError, environment, load_settings
+from greenroom.runtime.discovery import Chosen, choose_providers
 from greenroom.runtime.runtime import Job, Runtime
 from greenroom.runtime.telemetry import log_to
 

@@ -1,0 +1,239 @@
+"""Which providers are used, who answers, and with which models.
+
+Decided once, in this order, and said (`Chosen.how`): providers of the configuration; else hosts whose key variable is
+set; else local servers that answer; else the simulator.
+"""
+
+import asyncio
+import ipaddress
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+from msgspec import Struct, structs
+
+from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS, SIMULATOR
+from greenroom.actors.providers.wires import codec_for
+from greenroom.actors.settings import ProviderSettings, Secret, Settings
+from greenroom.runtime.config import CONFIG_FILE, ConfigError, check_url, read_key
+
+LOCAL_TIMEOUT_S = 1.0
+REMOTE_TIMEOUT_S = 10.0
+_MAX_LISTING_BYTES = 32 * 1024 * 1024
+_LOCAL_VARIABLES = {"ollama": "OLLAMA_HOST", "lmstudio": "LMSTUDIO_HOST"}
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a server binds to, not what we do
+
+
+class Chosen(Struct, frozen=True, kw_only=True):
+    """The providers in use, their keys, the model that is asked where none is named, and why these."""
+
+    providers: dict[str, ProviderSettings]
+    keys: dict[str, Secret]
+    default_model: str | None
+    how: str
+    simulated: bool = False
+
+
+class Probe(Struct, frozen=True, kw_only=True):
+    """What a host said to `GET /models`.
+
+    `models` is None where it did not tell; `problem` says why, and is None where all is well. `status` is the HTTP
+    status where anybody answered, `date` the answer's own clock.
+    """
+
+    models: tuple[str, ...] | None = None
+    problem: str | None = None
+    status: int | None = None
+    date: str | None = None
+
+    @property
+    def refuses_key(self) -> bool:
+        return self.status in {401, 403}
+
+
+class _Listed(Struct):
+    id: str
+
+
+class _Listing(Struct):
+    data: list[_Listed]
+
+
+async def choose_providers(settings: Settings, environ: Mapping[str, str]) -> Chosen:
+    """Decide which providers are used, asking local servers whether they answer where nothing else is configured.
+
+    Raises:
+        ConfigError: a configured provider lacks its key, or a local server refuses it.
+    """
+    if settings.providers:
+        return await asyncio.to_thread(_configured, settings, environ)
+    by_key = hosts_by_key(environ)
+    if by_key:
+        variables = ", ".join(str(host.api_key_env) for host in by_key.values())
+        return await _chosen(settings, by_key, environ, f"{', '.join(by_key)}, by {variables}")
+    if settings.discover_local:
+        local = {
+            name: host for name, (host, probe) in (await discover_local(environ)).items() if probe.models
+        }
+        if local:
+            where = ", ".join(f"{name} at {host.base_url}" for name, host in local.items())
+            return await _chosen(settings, local, environ, f"a local server that answers: {where}")
+    return Chosen(
+        providers={},
+        keys={},
+        default_model=settings.default_model or f"{SIMULATOR}/fast",
+        how="no provider configured: answers are simulated",
+        simulated=True,
+    )
+
+
+def hosts_by_key(environ: Mapping[str, str]) -> dict[str, ProviderSettings]:
+    """The known hosts whose key variable is set.
+
+    Raises:
+        ConfigError: a `*_BASE_URL` variable holds no address.
+    """
+    return {
+        name: _with_base_url(name, host, environ)
+        for name, host in HOSTS.items()
+        if host.api_key_env and environ.get(host.api_key_env)
+    }
+
+
+async def discover_local(environ: Mapping[str, str]) -> dict[str, tuple[ProviderSettings, Probe]]:
+    """Ask all local servers at once whether they answer; within a second.
+
+    Raises:
+        ConfigError: `OLLAMA_HOST` or `LMSTUDIO_HOST` holds no address.
+    """
+    hosts = {name: _local_host(name, host, environ) for name, host in LOCAL_HOSTS.items()}
+    probes = await asyncio.gather(*(probe(host, None) for host in hosts.values()))
+    return {name: (host, found) for (name, host), found in zip(hosts.items(), probes, strict=True)}
+
+
+async def probe(host: ProviderSettings, key: Secret | None, timeout_s: float | None = None) -> Probe:
+    """Ask a host for its models. Raises nothing: what went wrong is the answer.
+
+    Args:
+        host: whom.
+        key: its key, where it takes one.
+        timeout_s: for everything; None: a second on this machine, ten elsewhere.
+    """
+    if timeout_s is None:
+        timeout_s = LOCAL_TIMEOUT_S if is_local(host.base_url) else REMOTE_TIMEOUT_S
+    headers = {"Accept": "application/json", **codec_for("", host).session_headers(key)}
+    url = f"{host.base_url.rstrip('/')}/models"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s), headers=headers) as session,
+            session.get(url, allow_redirects=False) as response,
+        ):
+            body = await response.content.read(_MAX_LISTING_BYTES)
+            while len(body) < _MAX_LISTING_BYTES and (
+                more := await response.content.read(_MAX_LISTING_BYTES)
+            ):
+                body += more
+            date = response.headers.get("Date")
+            return _read(response.status, date, body, host)
+    except TimeoutError:
+        return Probe(problem=f"no answer from {url} within {timeout_s:g} s")
+    except aiohttp.ClientConnectorError as error:
+        return Probe(problem=f"nobody answers at {host.base_url}: {error.os_error.strerror or error}")
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return Probe(problem=f"{url}: {error or type(error).__name__}")
+
+
+def _read(status: int, date: str | None, body: bytes, host: ProviderSettings) -> Probe:
+    if status in {401, 403}:
+        mend = (
+            f": mend {host.api_key_env or host.api_key_file}" if host.api_key_env or host.api_key_file else ""
+        )
+        return Probe(status=status, date=date, problem=f"{host.base_url} refuses the key ({status}){mend}")
+    if status != 200:
+        return Probe(
+            status=status, date=date, problem=f"{host.base_url}/models answers {status}, no list of models"
+        )
+    try:
+        models = tuple(model.id for model in msgspec.json.decode(body, type=_Listing).data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Probe(
+            status=status, date=date, problem=f"{host.base_url}/models answers, but with no list of models"
+        )
+    return Probe(status=status, date=date, models=models)
+
+
+def is_local(base_url: str) -> bool:
+    """Whether a URL leads to this machine; models there cost nothing."""
+    host = urlsplit(base_url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _configured(settings: Settings, environ: Mapping[str, str]) -> Chosen:
+    keys = {name: key for name, host in settings.providers.items() if (key := read_key(name, host, environ))}
+    providers = {
+        name: structs.replace(host, free=True) if is_local(host.base_url) and not host.prices else host
+        for name, host in settings.providers.items()
+    }
+    defaults = (f"{name}/{host.default_model}" for name, host in providers.items() if host.default_model)
+    return Chosen(
+        providers=providers,
+        keys=keys,
+        default_model=settings.default_model or next(defaults, None),
+        how=f"{', '.join(providers)}, by {CONFIG_FILE}",
+    )
+
+
+async def _chosen(
+    settings: Settings, providers: dict[str, ProviderSettings], environ: Mapping[str, str], how: str
+) -> Chosen:
+    keys = {name: key for name, host in providers.items() if (key := read_key(name, host, environ))}
+    default_model = settings.default_model
+    for name, host in providers.items():
+        if default_model is None and is_local(host.base_url):
+            found = await probe(host, keys.get(name))
+            if found.refuses_key:
+                raise ConfigError(str(found.problem))
+            default_model = f"{name}/{found.models[0]}" if found.models else None
+        elif default_model is None and host.default_model:
+            default_model = f"{name}/{host.default_model}"
+    return Chosen(providers=providers, keys=keys, default_model=default_model, how=how)
+
+
+def _with_base_url(name: str, host: ProviderSettings, environ: Mapping[str, str]) -> ProviderSettings:
+    """The host, at another address where its variable says so (`OPENAI_BASE_URL`, as the vendor's own client)."""
+    variable = f"{name.upper()}_BASE_URL"
+    base_url = environ.get(variable)
+    if not base_url:
+        return host
+    check_url(base_url, variable)
+    local = is_local(base_url)
+    return structs.replace(
+        host,
+        base_url=base_url,
+        free=host.free or local,
+        max_tokens_field="max_tokens" if local else host.max_tokens_field,
+        default_model=None if local else host.default_model,
+    )
+
+
+def _local_host(name: str, host: ProviderSettings, environ: Mapping[str, str]) -> ProviderSettings:
+    """The host where its variable says it listens: a URL, `address:port` or an address alone, as Ollama takes it."""
+    variable = _LOCAL_VARIABLES.get(name, "")
+    given = environ.get(variable, "").strip()
+    if not given:
+        return host
+    url = given if "://" in given else f"http://{given}"
+    check_url(url, variable)
+    parts, own = urlsplit(url), urlsplit(host.base_url)
+    address = _EVERYWHERE.get(parts.hostname or "", parts.hostname or "")
+    port = parts.port or (own.port if "://" not in given else {"http": 80, "https": 443}[parts.scheme])
+    where = f"[{address}]" if ":" in address else address
+    return structs.replace(
+        host, base_url=f"{parts.scheme}://{where}:{port}{parts.path.rstrip('/') or own.path}"
+    )
