@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from greenroom.actors.events import ReasoningState
 from greenroom.actors.providers import (
     ChatRequest,
     FunctionCall,
@@ -105,6 +106,10 @@ MESSAGES: list[tuple[Message, Json]] = [
     (
         Message("tool", "42", tool_call_id="call_1"),
         {"role": "tool", "content": "42", "tool_call_id": "call_1"},
+    ),
+    (
+        Message("assistant", "4", reasoning_state=ReasoningState("gemini", Raw(b'["signature"]'))),
+        {"role": "assistant", "content": "4"},
     ),
 ]
 

@@ -7,7 +7,7 @@ serves codecs, actors, logs, traces, the live page and users' code.
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 """Why a model stopped, in OpenAI's words, whatever the provider said."""
@@ -180,6 +180,17 @@ class ToolCallDelta(Struct, frozen=True, gc=False):
     name: str = ""
 
 
+class ReasoningState(Struct, frozen=True):
+    """What a provider wants back, unread, with the assistant's message: signed or encrypted thoughts, as JSON.
+
+    `wire` is the wire format that it belongs to; the others leave it out. Without it a model that thinks and calls
+    tools loses its thread between rounds, and some providers refuse the next request.
+    """
+
+    wire: str
+    items: Raw
+
+
 class Finished(Struct, frozen=True, gc=False):
     """The answer is whole. The last event of a stream that went well."""
 
@@ -189,7 +200,7 @@ class Finished(Struct, frozen=True, gc=False):
 Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta
 """Content. Only this keeps a stream from counting as stalled, and after the first of it nothing is tried again."""
 
-StreamEvent = Started | Delta | Usage | Finished | ProviderError
+StreamEvent = Started | Delta | Usage | ReasoningState | Finished | ProviderError
 """What a stream consists of, whatever the provider."""
 
 StreamState = Literal["new", "open", "closed"]
@@ -202,6 +213,7 @@ STREAM_ORDER: dict[tuple[StreamState, type[StreamEvent]], StreamState] = {
     ("open", RefusalDelta): "open",
     ("open", ToolCallDelta): "open",
     ("open", Usage): "open",
+    ("open", ReasoningState): "open",
     ("open", Finished): "closed",
     ("open", ProviderError): "closed",
 }

@@ -11,6 +11,7 @@ from greenroom.actors.events import (
     Started,
     StreamEvent,
     TextDelta,
+    ReasoningState,
     TokenLogprob,
     ToolCall,
     ToolCallDelta,
@@ -34,6 +35,7 @@ class Accumulator:
         self.content_chars = 0
 
     def add(self, event: StreamEvent) -> None:
+        self._state: ReasoningState | None = None
         """Take the next event."""
         if isinstance(event, TextDelta):
             self._text.append(event.text)
@@ -55,6 +57,8 @@ class Accumulator:
             self._reason = event.finish_reason
 
     def completion(self) -> Completion:
+        elif isinstance(event, ReasoningState):
+            self._state = event
         """The whole answer, its `raw` in OpenAI's `chat.completion` shape. Asked for after `Finished` only."""
         assert self._reason is not None, "the stream has not finished"
         parts = Completion(
@@ -75,6 +79,7 @@ class Accumulator:
     def _add_call(self, event: ToolCallDelta) -> None:
         self.content_chars += len(event.arguments) + len(event.name)
         if event.index == len(self._calls):
+            reasoning_state=self._state,
             self._calls.append((event.id, event.name, []))
         self._calls[event.index][2].append(event.arguments)
 

@@ -4,6 +4,8 @@ from typing import Literal
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from greenroom.actors.events import ReasoningState
+
 
 class TextPart(Struct, frozen=True, tag="text", tag_field="type", forbid_unknown_fields=True):
     """Text within a message of several parts."""
@@ -49,7 +51,10 @@ class RequestedTool(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Message(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One message of a conversation."""
+    """One message of a conversation.
+
+    `reasoning_state` is of an assistant's message: what came with the answer, to be given back to the same provider.
+    """
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | tuple[Part, ...] | None = None
@@ -57,6 +62,7 @@ class Message(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
     tool_calls: tuple[RequestedTool, ...] | None = None
     tool_call_id: str | None = None
     refusal: str | None = None
+    reasoning_state: ReasoningState | None = None
 
 
 class ChatOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,7 +6,15 @@ from typing import Final, Literal, Protocol
 
 from msgspec import Raw, Struct
 
-from greenroom.actors.events import FinishReason, ProviderError, StreamEvent, TokenLogprob, ToolCall, Usage
+from greenroom.actors.events import (
+    FinishReason,
+    ProviderError,
+    ReasoningState,
+    StreamEvent,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
 from greenroom.actors.providers.chat import ChatRequest
 from greenroom.actors.settings import Secret
 
@@ -26,8 +34,8 @@ class WireRequest(Struct, frozen=True):
 class Completion(Struct, frozen=True, kw_only=True):
     """A whole answer, decoded: the normalised parts, and JSON of it in `raw` (one line).
 
-    `raw` is the provider's own JSON where it answered whole, and OpenAI's `chat.completion` where the answer was
-    put together from a stream.
+    `raw` is OpenAI's `chat.completion` whatever the wire: the provider's own bytes where it speaks that shape and
+    answered whole, and else put together from the parts.
     """
 
     id: str
@@ -41,6 +49,7 @@ class Completion(Struct, frozen=True, kw_only=True):
     refusal: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    reasoning_state: ReasoningState | None = None
 
 
 class RejectedAnswer(Exception):

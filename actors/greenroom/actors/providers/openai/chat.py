@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from greenroom.actors.events import ProviderError, ProviderFailed, ToolCall, Usage
 from greenroom.actors.providers.chat import ChatOptions, ChatRequest, Message
@@ -113,7 +113,7 @@ class OpenAIChat:
         body = _encode(
             _Body(
                 model=model,
-                messages=request.messages,
+                messages=_without_state(request.messages),
                 max_tokens=None if self._renamed else request.max_tokens,
                 max_completion_tokens=request.max_tokens if self._renamed else None,
                 temperature=request.temperature,
@@ -192,3 +192,10 @@ class OpenAIChat:
                 )
             )
         return {name: value for name, value in extra.items() if name not in _SET_BY_STREAM}
+
+
+def _without_state(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """This wire takes no thoughts back."""
+    if all(message.reasoning_state is None for message in messages):
+        return messages
+    return tuple(structs.replace(message, reasoning_state=None) for message in messages)
