@@ -1,8 +1,9 @@
 """Ways to feed a decoder, and ways to look at what it told."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from greenroom.actors.events import (
+    ProviderError,
     ReasoningDelta,
     RefusalDelta,
     StreamEvent,
@@ -10,7 +11,7 @@ from greenroom.actors.events import (
     TextDelta,
     ToolCallDelta,
 )
-from greenroom.actors.providers import NEED_DATA, StreamDecoder
+from greenroom.actors.providers import NEED_DATA, Accumulator, Codec, Completion, StreamDecoder
 
 
 def drain(decoder: StreamDecoder) -> Iterator[StreamEvent]:
@@ -54,3 +55,33 @@ def merged(events: Iterable[StreamEvent]) -> list[StreamEvent]:
             case _:
                 told.append(event)
     return told
+
+
+def answer_of(codec: Codec, body: bytes) -> Completion:
+    """The answer that a streamed body tells."""
+    accumulator = Accumulator()
+    for event in events_of(codec.stream_decoder(), [body]):
+        accumulator.add(event)
+    return accumulator.completion()
+
+
+def assert_told_however_cut(codec: Codec, body: bytes, story: Sequence[StreamEvent]) -> None:
+    """A body tells `story` whole, one byte at a time, cut in two at every offset, and with more behind it."""
+    assert merged(events_of(codec.stream_decoder(), [body])) == story
+    assert merged(events_of(codec.stream_decoder(), byte_by_byte(body))) == story
+    for at in range(1, len(body)):
+        assert merged(events_of(codec.stream_decoder(), [body[:at], body[at:]])) == story, at
+    for rubbish in (b"\n\n", b"data: rubbish\n\n", b"\x00\xff{", body):
+        assert merged(events_of(codec.stream_decoder(), [body, rubbish])) == story
+        assert merged(events_of(codec.stream_decoder(), [body + rubbish])) == story
+
+
+def assert_truncated_before(codec: Codec, body: bytes, end: int, story: Sequence[StreamEvent]) -> None:
+    """A body that ends before offset `end` is told as far as it goes, and then as truncated."""
+    for at in range(end):
+        events = events_of(codec.stream_decoder(), [body[:at]])
+        last = events[-1]
+        assert isinstance(last, ProviderError), at
+        assert (last.kind, "truncated" in last.message) == ("connection", True), at
+        told = merged(events[:-1])
+        assert [type(event) for event in told] == [type(event) for event in story[: len(told)]], at
