@@ -12,7 +12,7 @@ from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS, SIMULATOR
 from greenroom.actors.providers.wires import codec_for
 
 NAMED = {
-    "openai", "groq", "mistral", "openrouter", "together", "fireworks", "deepseek", "xai", "perplexity",
+    "openai", "anthropic", "groq", "mistral", "openrouter", "together", "fireworks", "deepseek", "xai", "perplexity",
     "cerebras", "nvidia",
 }  # fmt: skip
 LOCAL = {"ollama", "lmstudio", "llamacpp", "vllm"}
@@ -68,6 +68,7 @@ def test_the_price_table_knows_the_host(name: str, prices: PriceTable) -> None:
     [
         ("openai", {"max_completion_tokens": 5}, {"stream_options": {"include_usage": True}}),
         ("groq", {"max_completion_tokens": 5}, {"stream_options": {"include_usage": True}}),
+        ("anthropic", {"max_tokens": 5}, {}),
         ("mistral", {"max_tokens": 5}, {}),
         ("openrouter", {"max_tokens": 5}, {"stream_options": {"include_usage": True}}),
         ("deepseek", {"max_tokens": 5}, {"stream_options": {"include_usage": True}}),

@@ -84,8 +84,10 @@ class ProviderSettings(_Section, frozen=True):
     """
 
     base_url: str
-    wire: Literal["openai-chat"] = "openai-chat"
+    wire: Literal["openai-chat", "anthropic-messages"] = "openai-chat"
+    api_version: Literal["2023-06-01", "2026-10-21"] | None = None
     api_key_env: str | None = None
+    `api_version` is of Anthropic's wire alone; None: the newest.
     api_key_file: str | None = None
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stream_usage: bool = True

@@ -1,4 +1,4 @@
-"""The table of OpenAI-compatible hosts that greenroom knows by name: one row each.
+"""The table of hosts that greenroom knows by name: one row each.
 
 A row is what `[providers.NAME]` of the configuration would say. Hosts that take a key are used when its variable is
 set; local ones when they answer. Base URLs, key variables and deviations are each vendor's own documentation, or what
@@ -14,6 +14,12 @@ HOSTS: dict[str, ProviderSettings] = {
         api_key_env="OPENAI_API_KEY",
         max_tokens_field="max_completion_tokens",  # max_tokens is refused by its reasoning models
         default_model="gpt-5-mini",
+    ),
+    "anthropic": ProviderSettings(
+        base_url="https://api.anthropic.com/v1",
+        wire="anthropic-messages",
+        api_key_env="ANTHROPIC_API_KEY",
+        default_model="claude-haiku-5-5",
     ),
     "groq": ProviderSettings(
         base_url="https://api.groq.com/openai/v1",

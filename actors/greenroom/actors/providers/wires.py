@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from greenroom.actors.providers.anthropic import AnthropicMessages
 from greenroom.actors.providers.openai import OpenAIChat
 from greenroom.actors.providers.wire import Codec
 from greenroom.actors.settings import ProviderSettings
@@ -21,4 +22,11 @@ def _openai_chat(provider: str, settings: ProviderSettings) -> Codec:
     )
 
 
-_WIRES: dict[str, Callable[[str, ProviderSettings], Codec]] = {"openai-chat": _openai_chat}
+def _anthropic_messages(provider: str, settings: ProviderSettings) -> Codec:
+    return AnthropicMessages(provider, settings.api_version or "2026-10-21")
+
+
+_WIRES: dict[str, Callable[[str, ProviderSettings], Codec]] = {
+    "openai-chat": _openai_chat,
+    "anthropic-messages": _anthropic_messages,
+}
