@@ -2,13 +2,24 @@
 
 import asyncio
 import socket
-import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import aiohttp
 import anyio.lowlevel
 import pytest
+from tests.rawserver import (
+    CHUNKED,
+    OK,
+    RawServer,
+    Script,
+    chunked,
+    raw_server,
+    repeats,
+    resets,
+    says,
+    says_then_waits,
+)
 from yarl import URL
 
 from greenroom.actors import exchange as exchange_module
@@ -19,105 +30,29 @@ from greenroom.actors.settings import Stalls
 REQUEST = WireRequest("/chat/completions", b'{"model":"m"}')
 PATIENT = Stalls(first_byte_s=20.0, gap_s=20.0)
 LEFT_S = 30.0
-
-Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-class Upstream:
-    """A server that reads one request at a time and lets a script answer it."""
-
-    def __init__(self, script: Script) -> None:
-        self.script = script
-        self.url = URL()
-        self.bodies: list[bytes] = []
-        self.connections = 0
-        self.asked = asyncio.Event()
-        self.closed_by_client = asyncio.Event()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-                self.bodies.append(await reader.readexactly(length))
-                self.asked.set()
-                await self.script(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            self.closed_by_client.set()
-        finally:
-            writer.close()
+DRIP = chunked(b"x")
 
 
 @asynccontextmanager
-async def upstream(script: Script) -> AsyncGenerator[tuple[Upstream, aiohttp.ClientSession]]:
-    serving = Upstream(script)
-    server = await asyncio.start_server(serving.serve, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    serving.url = URL(f"http://{host}:{port}/v1/chat/completions")
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
-        yield serving, session
-    server.close()
-    await server.wait_closed()
+async def upstream(script: Script) -> AsyncGenerator[tuple[RawServer, aiohttp.ClientSession]]:
+    async with (
+        raw_server(script) as server,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session,
+    ):
+        yield server, session
 
 
-def says(*pieces: bytes, then_close: bool = False) -> Script:
-    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-            await anyio.lowlevel.checkpoint()
-        if then_close:
-            raise ConnectionAbortedError
-
-    return script
-
-
-def says_then_waits(*pieces: bytes) -> Script:
-    """Say so much and no more; what ends the wait is the client, closing its end."""
-    speak = says(*pieces)
-
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await speak(reader, writer)
-        await reader.readexactly(1)
-
-    return script
-
-
-def babbles(head: bytes, until_s: float = float("inf"), last: bytes = b"") -> Script:
-    """Never silent: a chunk of one byte every turn of the loop, for `until_s` seconds."""
-
-    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        loop = asyncio.get_running_loop()
-        ends_s = loop.time() + until_s
-        writer.write(head)
-        while loop.time() < ends_s:
-            writer.write(b"1\r\nx\r\n")
-            await writer.drain()
-            await anyio.lowlevel.checkpoint()
-        writer.write(last)
-
-    return script
-
-
-async def resets(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    raw: socket.socket = writer.get_extra_info("socket")
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
-    raise ConnectionAbortedError
+def url(server: RawServer) -> URL:
+    return URL(server.base_url + REQUEST.path)
 
 
 async def failure(script: Script, stalls: Stalls = PATIENT, left_s: float = LEFT_S) -> ExchangeFailed:
     """How the exchange failed. A connection that served a failure must be closed, never used again."""
     async with upstream(script) as (server, session):
         with pytest.raises(ExchangeFailed) as failed:
-            await exchange(session, server.url, REQUEST, stalls, left_s)
-        await asyncio.wait_for(server.closed_by_client.wait(), 10)
+            await exchange(session, url(server), REQUEST, stalls, left_s)
+        await asyncio.wait_for(server.closed.wait(), 10)
     return failed.value
-
-
-OK = b"HTTP/1.1 200 OK\r\n"
-CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -147,14 +82,14 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 )
 async def test_whole_answers(script: Script, status: int, body: bytes) -> None:
     async with upstream(script) as (server, session):
-        answer = await exchange(session, server.url, REQUEST, PATIENT, LEFT_S)
+        answer = await exchange(session, url(server), REQUEST, PATIENT, LEFT_S)
     assert (answer.status, answer.body) == (status, body)
-    assert server.bodies == [REQUEST.body]
+    assert [turn.body for turn in server.turns] == [REQUEST.body]
 
 
 async def test_headers_are_found_in_any_case() -> None:
     async with upstream(says(OK + b"x-REQUEST-id: r1\r\nContent-Length: 0\r\n\r\n")) as (server, session):
-        answer = await exchange(session, server.url, REQUEST, PATIENT, LEFT_S)
+        answer = await exchange(session, url(server), REQUEST, PATIENT, LEFT_S)
     assert answer.headers.get("X-Request-Id") == "r1"
 
 
@@ -187,7 +122,7 @@ async def test_answers_that_are_none(script: Script, kind: str) -> None:
         (says_then_waits(CHUNKED), Stalls(gap_s=0.05), LEFT_S, "stalled", "0.05 s in mid"),
         (says_then_waits(b""), PATIENT, 0.05, "timeout", "left for the call"),
         (says_then_waits(CHUNKED, b"1\r\nx\r\n"), PATIENT, 0.05, "timeout", "left for the call"),
-        (babbles(CHUNKED), PATIENT, 0.05, "timeout", "left for the call"),
+        (repeats(CHUNKED, DRIP), PATIENT, 0.05, "timeout", "left for the call"),
     ],
     ids=["silent", "half a head", "mid-body", "after the head", "call over", "over in mid-body", "drips"],
 )
@@ -200,15 +135,15 @@ async def test_every_silence_is_bounded(
 
 
 async def test_a_slow_body_that_keeps_coming_outlives_the_gap() -> None:
-    async with upstream(babbles(CHUNKED, until_s=0.5, last=b"0\r\n\r\n")) as (server, session):
-        answer = await exchange(session, server.url, REQUEST, Stalls(first_byte_s=0.2, gap_s=0.2), LEFT_S)
+    async with upstream(repeats(CHUNKED, DRIP, until_s=0.5, last=b"0\r\n\r\n")) as (server, session):
+        answer = await exchange(session, url(server), REQUEST, Stalls(first_byte_s=0.2, gap_s=0.2), LEFT_S)
     assert answer.status == 200
     assert set(answer.body) == {ord("x")}
 
 
 async def test_an_endless_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange_module, "_MAX_BODY_BYTES", 1000)
-    failed = await failure(babbles(CHUNKED))
+    failed = await failure(repeats(CHUNKED, DRIP))
     assert failed.kind == "protocol"
     assert "larger than 1000 bytes" in str(failed)
 
@@ -224,7 +159,7 @@ async def test_nobody_listens_so_nothing_was_sent() -> None:
 
 async def test_a_good_answer_gives_its_connection_back() -> None:
     async with upstream(says(OK + b"Content-Length: 2\r\n\r\nok")) as (server, session):
-        answers = [await exchange(session, server.url, REQUEST, PATIENT, LEFT_S) for _ in range(3)]
+        answers = [await exchange(session, url(server), REQUEST, PATIENT, LEFT_S) for _ in range(3)]
     assert [answer.body for answer in answers] == [b"ok"] * 3
     assert server.connections == 1
 
@@ -232,21 +167,21 @@ async def test_a_good_answer_gives_its_connection_back() -> None:
 @pytest.mark.parametrize("said", [b"", CHUNKED + b"1\r\nx\r\n"], ids=["before the answer", "in mid-body"])
 async def test_cancelling_closes_the_connection(said: bytes) -> None:
     async with upstream(says_then_waits(said)) as (server, session):
-        task = asyncio.create_task(exchange(session, server.url, REQUEST, PATIENT, LEFT_S))
+        task = asyncio.create_task(exchange(session, url(server), REQUEST, PATIENT, LEFT_S))
         await server.asked.wait()
         for _ in range(20):
             await anyio.lowlevel.checkpoint()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(server.closed_by_client.wait(), 10)
+        await asyncio.wait_for(server.closed.wait(), 10)
 
 
 async def test_after_a_failure_the_next_request_has_a_connection_of_its_own() -> None:
     async with upstream(says_then_waits(CHUNKED)) as (server, session):
         with pytest.raises(ExchangeFailed, match="silent"):
-            await exchange(session, server.url, REQUEST, Stalls(gap_s=0.05), LEFT_S)
+            await exchange(session, url(server), REQUEST, Stalls(gap_s=0.05), LEFT_S)
         server.script = says(OK + b"Content-Length: 2\r\n\r\nok")
-        answer: Answer = await exchange(session, server.url, REQUEST, PATIENT, LEFT_S)
+        answer: Answer = await exchange(session, url(server), REQUEST, PATIENT, LEFT_S)
     assert answer.body == b"ok"
     assert server.connections == 2

@@ -7,18 +7,26 @@ not tell is given back too.
 
 import math
 from collections.abc import Callable
+from decimal import Decimal
 
 import aiohttp
 import structlog
-from msgspec import Struct, structs
+from msgspec import Raw, Struct, structs
 
 from greenroom.actors.catalog import Route
-from greenroom.actors.events import ProviderError, ProviderFailed, Usage
+from greenroom.actors.events import (
+    FinishReason,
+    ProviderError,
+    ProviderFailed,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
 from greenroom.actors.kernel import ActorExited, ActorRef, Cast, Clock, Overloaded, Refused
 from greenroom.actors.ledger import Account, Hold, Outbox, Settle
 from greenroom.actors.limiter import Admit, Freeze, Release
 from greenroom.actors.pool import Lease, Outcome, Sockets
-from greenroom.actors.prices import Price
+from greenroom.actors.prices import Price, usd
 from greenroom.actors.providers import Completion, WireRequest
 
 _log = structlog.get_logger(__name__)
@@ -51,14 +59,43 @@ class CallState(Struct, gc=False):
     usage: Usage = Usage()
 
 
+class Reply(Struct, frozen=True, kw_only=True):
+    """A whole answer.
+
+    `usage` and `cost_usd` are of all attempts together; `raw` is the provider's own JSON, one line, or OpenAI's
+    `chat.completion` of it where it was streamed.
+    """
+
+    text: str
+    model: str
+    provider: str
+    finish_reason: FinishReason
+    usage: Usage
+    cost_pusd: int
+    attempts: int
+    raw: Raw
+    request_id: str | None = None
+    reasoning: str = ""
+    refusal: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """What all attempts were charged, exact."""
+        return usd(self.cost_pusd)
+
+
 class Attempt(Struct, gc=False):
     """What one attempt came to so far. Unless it is said otherwise, it was cancelled.
 
-    `sent_s` is set while the provider may be serving the request, and so may charge for it. `refused`: the ledger did
-    not grant the hold, so there is nothing to settle.
+    `most_pusd` is the most that it can be charged, by what is known. `sent_s` is set while the provider may be
+    serving the request, and so may charge for it. `refused`: the ledger did not grant the hold, so there is nothing
+    to settle.
     """
 
     hold: Hold
+    most_pusd: int
     outcome: str = "cancelled"
     sent_s: float | None = None
     cost_pusd: int = 0
@@ -79,7 +116,7 @@ class Attempt(Struct, gc=False):
     def charge_bound_if_sent(self) -> None:
         """What is unknown is charged at its upper bound: a hard cap holds even if the provider charged all of it."""
         if self.sent_s is not None:
-            self.cost_pusd = self.hold.bound_pusd
+            self.cost_pusd = self.most_pusd
             self.estimated = self.cost_pusd > 0
 
 
@@ -110,7 +147,7 @@ class Attempts:
 
     def begin(self, call: CallState, number: int) -> Attempt:
         """Make an attempt known to those who outlive the ledger. `give_back` must follow, whatever happens."""
-        attempt = Attempt(self._hold(call, number))
+        attempt = Attempt(hold := self._hold(call, number), hold.bound_pusd)
         self._outbox.open(attempt.hold)
         return attempt
 
@@ -152,7 +189,7 @@ class Attempts:
                 provider=call.route.provider,
                 model=call.route.model,
                 attempts=attempt.hold.number,
-                request_id=attempt.request_id,
+                request_id=error.request_id or attempt.request_id,
             )
         )
 

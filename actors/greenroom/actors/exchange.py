@@ -1,10 +1,10 @@
 """One HTTP exchange: bytes out, bytes in, every silence bounded, the connection returned or closed.
 
-Nothing here knows of models or money; `flow` calls it, and it calls aiohttp.
+Nothing here knows of models or money; `flow` and `streaming` call it, and it calls aiohttp.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import aiohttp
 from msgspec import Struct
@@ -16,6 +16,12 @@ from greenroom.actors.settings import Stalls
 
 _MAX_BODY_BYTES = 64 * 1024 * 1024
 """Larger than any whole answer of any provider; a body beyond it is a server gone wrong, not an answer."""
+_MAX_STREAM_BYTES = 512 * 1024 * 1024
+"""As above; streamed, each token carries some hundred bytes around it, and its log probabilities some thousand."""
+_WHOLE_TYPES = ("application/json", "text/html")
+"""What a server answers with that does not stream: an answer after all, or an error page."""
+_LAST_CHUNK_S = 0.1
+"""How long the end of a body may follow the terminal event for the connection to be worth keeping."""
 
 
 class Answer(Struct, frozen=True, gc=False):
@@ -56,12 +62,142 @@ async def exchange(
 
     Cancelling closes the connection at once.
     """
+    answer = await _ask(session, url, request, stalls, left_s, streamed=False)
+    assert isinstance(answer, Answer)
+    return answer
+
+
+async def open_stream(
+    session: aiohttp.ClientSession, url: URL, request: WireRequest, stalls: Stalls, left_s: float
+) -> "Answer | StreamBody":
+    """Send `request` and read the head of the answer; its body is then read from the `StreamBody`.
+
+    An answer that is no stream is read whole: one without status 200, and one whose content type says so, which
+    some servers send whatever they are asked for.
+
+    Raises:
+        ExchangeFailed: as `exchange`; what the body does later is raised by `StreamBody.read`.
+
+    Cancelling closes the connection at once.
+    """
+    return await _ask(session, url, request, stalls, left_s, streamed=True)
+
+
+class StreamBody:
+    """The body of a streamed answer, as it comes. What is not read is not fetched: a slow reader slows the server.
+
+    Two limits hold over it, and end it whether or not somebody reads: the call's deadline, and, while somebody
+    waits, `gap_s` without content. What content is, the reader says: keep-alives are none.
+
+    `on_expire` is called with the failure when a limit ends the body, once.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, gap_s: float, ends_s: float, left_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._response = response
+        self._content = response.content
+        self.headers: Mapping[str, str] = response.headers
+        self._gap_s = gap_s
+        self._ends_s = ends_s
+        self._left_s = left_s
+        self._size = 0
+        self._waiting = False
+        self._silent_from_s = self._loop.time()
+        self._failure: ExchangeFailed | None = None
+        self.on_expire: Callable[[ExchangeFailed], None] = _nobody_told
+        self._timer = self._loop.call_at(min(ends_s, self._silent_from_s + gap_s), self._check)
+
+    async def read(self, *, heard: bool) -> bytes:
+        """The next bytes, or none at the end of the body.
+
+        Args:
+            heard: whether there was content in what was read before: then the server's silence begins anew, now,
+                since the reader's own pauses are not the server's silence.
+
+        Raises:
+            ExchangeFailed: `stalled`, `timeout`, `connection` (cut), `protocol` (an endless body). The connection
+                is closed.
+
+        Cancelling leaves the body as it was.
+        """
+        if heard:
+            self._silent_from_s = self._loop.time()
+        self._waiting = True
+        try:
+            data = await self._content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            self.close()
+            raise self._failure or _explained(error, self._response.url) from error
+        finally:
+            self._waiting = False
+        self._size += len(data)
+        if self._size > _MAX_STREAM_BYTES:
+            self.close()
+            raise _endless(_MAX_STREAM_BYTES)
+        return data
+
+    def close(self) -> None:
+        """Close the connection, at once. Nothing is read after it."""
+        self._timer.cancel()
+        self._response.close()
+
+    async def release(self) -> None:
+        """Give the connection back where the body has ended, or ends at once; else close it."""
+        self._timer.cancel()
+        try:
+            async with asyncio.timeout(_LAST_CHUNK_S):
+                while not self._content.at_eof() and self._size <= _MAX_STREAM_BYTES:
+                    self._size += len(await self._content.readany())
+            self._response.release()
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            pass
+        finally:
+            # After a release there is nothing left to close.
+            self._response.close()
+
+    def _check(self) -> None:
+        now_s = self._loop.time()
+        if now_s >= self._ends_s:
+            self._expire(_over(self._left_s))
+            return
+        silent_until_s = self._gap_s + (self._silent_from_s if self._waiting else now_s)
+        if now_s >= silent_until_s:
+            self._expire(
+                ExchangeFailed("stalled", f"no content for {self._gap_s:g} s in mid-answer", sent=True)
+            )
+            return
+        self._timer = self._loop.call_at(min(self._ends_s, silent_until_s), self._check)
+
+    def _expire(self, failure: ExchangeFailed) -> None:
+        self._failure = failure
+        self.close()
+        self.on_expire(failure)
+
+
+async def _ask(
+    session: aiohttp.ClientSession,
+    url: URL,
+    request: WireRequest,
+    stalls: Stalls,
+    left_s: float,
+    *,
+    streamed: bool,
+) -> Answer | StreamBody:
     loop = asyncio.get_running_loop()
     ends_s = loop.time() + left_s
+    first_byte_s = stalls.first_byte_streamed_s if streamed else stalls.first_byte_s
     answering = False
     try:
-        async with asyncio.timeout(min(stalls.first_byte_s, left_s)) as limit:
-            response = await session.request(request.method, url, data=request.body, allow_redirects=False)
+        async with asyncio.timeout(min(first_byte_s, left_s)) as limit:
+            response = await session.request(
+                request.method,
+                url,
+                data=request.body,
+                headers=request.headers or None,
+                allow_redirects=False,
+            )
+            if streamed and _is_stream(response):
+                return StreamBody(response, stalls.gap_s, ends_s, left_s)
             answering = True
             try:
                 body = await _read(response.content, limit, stalls.gap_s, ends_s)
@@ -75,18 +211,20 @@ async def exchange(
         raise ExchangeFailed(
             "connection", f"no connection within {stalls.connect_s:g} s", sent=False
         ) from error
-    except aiohttp.ClientConnectorError as error:
-        raise ExchangeFailed("connection", str(error), sent=False) from error
-    except aiohttp.ClientPayloadError as error:
-        raise ExchangeFailed("connection", "the answer was cut short", sent=True) from error
-    except aiohttp.ClientResponseError as error:
-        raise ExchangeFailed("protocol", f"not an HTTP answer: {error.message}", sent=True) from error
     except TimeoutError as error:
-        raise _timed_out(stalls, answering, left_s, loop.time() >= ends_s) from error
-    except aiohttp.InvalidURL as error:
-        raise ExchangeFailed("invalid_request", f"not a URL: {url}", sent=False) from error
+        if loop.time() >= ends_s:
+            raise _over(left_s) from error
+        if answering:
+            raise ExchangeFailed(
+                "stalled", f"silent for {stalls.gap_s:g} s in mid-answer", sent=True
+            ) from error
+        raise ExchangeFailed("timeout", f"no answer within {first_byte_s:g} s", sent=True) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise ExchangeFailed("connection", str(error) or "the connection was cut", sent=True) from error
+        raise _explained(error, url) from error
+
+
+def _is_stream(response: aiohttp.ClientResponse) -> bool:
+    return response.status == 200 and not response.headers.get("Content-Type", "").startswith(_WHOLE_TYPES)
 
 
 async def _read(content: aiohttp.StreamReader, limit: asyncio.Timeout, gap_s: float, ends_s: float) -> bytes:
@@ -99,16 +237,32 @@ async def _read(content: aiohttp.StreamReader, limit: asyncio.Timeout, gap_s: fl
         chunk = await content.readany()
         size += len(chunk)
         if size > _MAX_BODY_BYTES:
-            raise ExchangeFailed("protocol", f"the answer is larger than {_MAX_BODY_BYTES} bytes", sent=True)
+            raise _endless(_MAX_BODY_BYTES)
         chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _timed_out(stalls: Stalls, answering: bool, left_s: float, over: bool) -> ExchangeFailed:  # noqa: FBT001 - two facts, one caller
-    if over:
-        return ExchangeFailed(
-            "timeout", f"no whole answer within the {left_s:.0f} s left for the call", sent=True
-        )
-    if answering:
-        return ExchangeFailed("stalled", f"silent for {stalls.gap_s:g} s in mid-answer", sent=True)
-    return ExchangeFailed("timeout", f"no answer within {stalls.first_byte_s:g} s", sent=True)
+def _explained(error: aiohttp.ClientError | OSError, url: URL) -> ExchangeFailed:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return ExchangeFailed("connection", str(error), sent=False)
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return ExchangeFailed("connection", "the answer was cut short", sent=True)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return ExchangeFailed("protocol", f"not an HTTP answer: {error.message}", sent=True)
+    if isinstance(error, aiohttp.InvalidURL):
+        return ExchangeFailed("invalid_request", f"not a URL: {url}", sent=False)
+    return ExchangeFailed("connection", str(error) or "the connection was cut", sent=True)
+
+
+def _over(left_s: float) -> ExchangeFailed:
+    return ExchangeFailed(
+        "timeout", f"no whole answer within the {left_s:.0f} s left for the call", sent=True
+    )
+
+
+def _endless(limit: int) -> ExchangeFailed:
+    return ExchangeFailed("protocol", f"the answer is larger than {limit} bytes", sent=True)
+
+
+def _nobody_told(_: ExchangeFailed) -> None:
+    pass

@@ -9,59 +9,53 @@ connection, sends, and whatever happens gives all three back (`attempt`).
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from decimal import Decimal
+from functools import partial
+from typing import Protocol, TypeVar
 
-from msgspec import Raw, Struct
+import aiohttp
+from yarl import URL
 
-from greenroom.actors.attempt import Attempt, Attempts, CallState, Line
+from greenroom.actors.attempt import Attempt, Attempts, CallState, Line, Reply
 from greenroom.actors.catalog import Resolve
 from greenroom.actors.events import (
     AttemptFailed,
     CallDone,
     Event,
-    FinishReason,
+    Finished,
     ProviderError,
     ProviderFailed,
-    ToolCall,
-    Usage,
 )
-from greenroom.actors.exchange import Answer, ExchangeFailed, exchange
+from greenroom.actors.exchange import Answer, ExchangeFailed, StreamBody, exchange, open_stream
 from greenroom.actors.kernel import ActorRef, Clock, Refused
 from greenroom.actors.ledger import Account, Outbox
 from greenroom.actors.limiter import INTERACTIVE
-from greenroom.actors.prices import usd
-from greenroom.actors.providers import ChatRequest, Completion, RejectedAnswer
+from greenroom.actors.providers import (
+    ChatRequest,
+    Completion,
+    RejectedAnswer,
+    Replay,
+    StreamDecoder,
+    WireRequest,
+)
 from greenroom.actors.retry import retry_delay_s
-from greenroom.actors.settings import Retries
+from greenroom.actors.settings import Retries, Stalls
+from greenroom.actors.streaming import EventStream, LiveStream
+
+__all__ = ["Closed", "Flow", "Reply", "RuntimeFailed"]
 
 _ASSUMED_OUTPUT_TOKENS = 4096
 """Output that a hold reckons with where the caller sets no `max_tokens`."""
 _NOBODY = Account()
+_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
 
 
-class Reply(Struct, frozen=True, kw_only=True):
-    """A whole answer.
+class _Send(Protocol[_T_co]):
+    """`exchange` or `open_stream`."""
 
-    `usage` and `cost_usd` are of all attempts together; `raw` is the provider's own JSON, one line.
-    """
-
-    text: str
-    model: str
-    provider: str
-    finish_reason: FinishReason
-    usage: Usage
-    cost_pusd: int
-    attempts: int
-    raw: Raw
-    request_id: str | None = None
-    reasoning: str = ""
-    refusal: str | None = None
-    tool_calls: tuple[ToolCall, ...] = ()
-
-    @property
-    def cost_usd(self) -> Decimal:
-        """What all attempts were charged, exact."""
-        return usd(self.cost_pusd)
+    async def __call__(
+        self, session: aiohttp.ClientSession, url: URL, request: WireRequest, stalls: Stalls, left_s: float, /
+    ) -> _T_co: ...
 
 
 class Closed(Refused):
@@ -109,6 +103,7 @@ class Flow:
         self._tell = tell
         self._lines: dict[str, Line] = {}
         self._living: set[asyncio.Task[object]] = set()
+        self._streams: set[LiveStream] = set()
         self._closed: Closed | None = None
         self._last_ended = asyncio.Event()
 
@@ -124,6 +119,8 @@ class Flow:
             self._closed = why or Closed("the runtime was left")
             for task in self._living:
                 task.cancel()
+            for stream in tuple(self._streams):
+                stream.give_up(_again(self._closed))
         if self._living:
             self._last_ended.clear()
             await self._last_ended.wait()
@@ -135,6 +132,7 @@ class Flow:
         account: Account = _NOBODY,
         priority: int = INTERACTIVE,
         timeout_s: float | None = None,
+        streamed: bool = False,
     ) -> Reply:
         """Ask a model, and wait for its whole answer.
 
@@ -143,6 +141,7 @@ class Flow:
             account: whom to charge.
             priority: 0 interactive, 1 batch.
             timeout_s: for everything, waiting and retries included; None: the provider's `stalls.total_s`.
+            streamed: whether to have it streamed, and put together here: a silence is then noticed earlier.
 
         Raises:
             Refused: before anything is sent: `UnknownModel`, `Unpriced`, `StorageFailed`, `TooManyWaiting`...
@@ -151,13 +150,42 @@ class Flow:
         Cancelling closes the connection, gives permit and lease back, and settles the attempt: at its upper bound,
         marked estimated, if the request had gone out (the provider may well serve it), else at nothing.
         """
+        attempt = self._attempt_put_together if streamed else self._attempt
+        return await self._unless_closed(
+            partial(self._answer, request, account, priority, timeout_s, attempt, stream=streamed)
+        )
+
+    def stream(
+        self,
+        request: ChatRequest,
+        *,
+        account: Account = _NOBODY,
+        priority: int = INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> EventStream:
+        """Ask a model, and be told its answer as it comes: `async with flow.stream(...) as events`.
+
+        Nothing is asked before the block is entered. Failed attempts are tried again as in `chat` until there is
+        content, never after it. For arguments see `chat`, for what is raised and when `EventStream`.
+
+        Leaving the block, or cancelling, closes the connection at once unless the stream has ended, gives permit and
+        lease back, and settles the attempt, marked estimated: its input, and the output that came, each at its upper
+        bound. `timeout_s` holds for a caller that does not read on, too.
+        """
+        begin = partial(
+            self._answer, request, account, priority, timeout_s, self._attempt_streamed, stream=True
+        )
+        return EventStream(partial(self._unless_closed, begin), self._streamed, self._gave_up)
+
+    async def _unless_closed(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask on this task, known to `aclose`, which cancels it."""
         task = asyncio.current_task()
         assert task is not None
         if self._closed is not None:
             raise _again(self._closed)
         self._living.add(task)
         try:
-            return await self._until_answered(await self._begin(request, account, priority, timeout_s))
+            return await ask()
         except asyncio.CancelledError:
             if self._closed is not None and not task.uncancel():
                 raise _again(self._closed) from None
@@ -167,14 +195,29 @@ class Flow:
             if not self._living:
                 self._last_ended.set()
 
-    async def _until_answered(self, call: CallState) -> Reply:
+    async def _answer(
+        self,
+        request: ChatRequest,
+        account: Account,
+        priority: int,
+        timeout_s: float | None,
+        attempt: Callable[[CallState, int], Awaitable[_T]],
+        *,
+        stream: bool,
+    ) -> _T:
+        call = await self._begin(request, account, priority, timeout_s, stream=stream)
+        return await self._until_answered(call, attempt)
+
+    async def _until_answered(
+        self, call: CallState, attempt: Callable[[CallState, int], Awaitable[_T]]
+    ) -> _T:
         """Attempt after attempt, as the one retry policy says."""
         attempts = 0
         while True:
             attempts += 1
             before_pusd = call.cost_pusd
             try:
-                return await self._attempt(call, attempts)
+                return await attempt(call, attempts)
             except ProviderFailed as failure:
                 error = failure.error
             left_s = call.deadline_s - self._clock.monotonic()
@@ -193,7 +236,13 @@ class Flow:
             await self._clock.sleep(delay_s)
 
     async def _begin(
-        self, request: ChatRequest, account: Account, priority: int, timeout_s: float | None
+        self,
+        request: ChatRequest,
+        account: Account,
+        priority: int,
+        timeout_s: float | None,
+        *,
+        stream: bool,
     ) -> CallState:
         route = await self._catalog.call(Resolve(request.model))
         line = self._lines.get(route.provider)
@@ -204,7 +253,7 @@ class Flow:
             id=self._next_ticket(),
             route=route,
             line=line,
-            wire=route.codec.encode(request, route.model),
+            wire=route.codec.encode(request, route.model, stream=stream),
             max_tokens=request.max_tokens or _ASSUMED_OUTPUT_TOKENS,
             account=account,
             priority=priority,
@@ -216,40 +265,106 @@ class Flow:
         """One attempt: hold, admit, lease, send, read; then give back whatever was granted."""
         attempt = self._attempts.begin(call, number)
         try:
-            session = await self._attempts.acquire(call, attempt)
-            attempt.sent_s = self._clock.monotonic()
-            url = call.line.sockets.url(call.wire.path)
-            left_s = call.deadline_s - attempt.sent_s
-            answer = await exchange(session, url, call.wire, call.route.settings.stalls, left_s)
-            return self._reply(call, attempt, answer)
-        except ExchangeFailed as failure:
-            attempt.sent_s = attempt.sent_s if failure.sent else None
-            error = ProviderError(kind=failure.kind, message=str(failure))
-            raise self._attempts.failed(call, attempt, error) from failure
+            answer = await self._send(call, attempt, exchange)
+            completion = self._completion(call, attempt, answer)
+            attempt.answered(call.route.price, completion)
+            call.cost_pusd += attempt.cost_pusd
+            call.usage += attempt.usage
+            return self._done(call, attempt, completion)
         except ProviderFailed as failure:
             raise self._attempts.failed(call, attempt, failure.error) from failure.__cause__
         finally:
             self._attempts.give_back(call, attempt)
 
-    def _reply(self, call: CallState, attempt: Attempt, answer: Answer) -> Reply:
-        route = call.route
-        attempt.request_id = answer.headers.get("x-request-id")
+    async def _attempt_streamed(self, call: CallState, number: int) -> LiveStream:
+        """One attempt up to its first content; from the answer's head on, the stream gives back what was granted."""
+        live = await self._open(call, number)
+        try:
+            await live.wait_content()
+        except BaseException:
+            await live.aclose()
+            raise
+        return live
+
+    async def _open(self, call: CallState, number: int) -> LiveStream:
+        attempt = self._attempts.begin(call, number)
+        live: LiveStream | None = None
+        try:
+            live = self._live(call, attempt, await self._send(call, attempt, open_stream))
+            return live
+        except ProviderFailed as failure:
+            raise self._attempts.failed(call, attempt, failure.error) from failure.__cause__
+        finally:
+            if live is None:
+                self._attempts.give_back(call, attempt)
+
+    async def _attempt_put_together(self, call: CallState, number: int) -> Reply:
+        """One attempt, streamed. Nobody is told before the end, so it may be tried again wherever it fails."""
+        live = await self._attempt_streamed(call, number)
+        try:
+            while not isinstance(await live.next_event(), Finished):
+                pass
+        finally:
+            await live.aclose()
+        return self._streamed(live)
+
+    async def _send(self, call: CallState, attempt: Attempt, send: _Send[_T]) -> _T:
+        """Be granted what an attempt needs, and send.
+
+        Raises:
+            ProviderFailed: no answer, or no grant in time.
+            Refused: no grant.
+        """
+        session = await self._attempts.acquire(call, attempt)
+        attempt.sent_s = self._clock.monotonic()
+        url = call.line.sockets.url(call.wire.path)
+        left_s = call.deadline_s - attempt.sent_s
+        try:
+            return await send(session, url, call.wire, call.route.settings.stalls, left_s)
+        except ExchangeFailed as failure:
+            attempt.sent_s = attempt.sent_s if failure.sent else None
+            raise ProviderFailed(ProviderError(kind=failure.kind, message=str(failure))) from failure
+
+    def _live(self, call: CallState, attempt: Attempt, opened: Answer | StreamBody) -> LiveStream:
+        body: StreamBody | None = None
+        if isinstance(opened, Answer):
+            decoder: StreamDecoder = Replay(self._completion(call, attempt, opened))
+        else:
+            attempt.request_id = opened.headers.get(call.route.codec.request_id_header)
+            decoder, body = call.route.codec.stream_decoder(), opened
+        live = LiveStream(call, attempt, self._attempts, decoder, body=body, ended=self._streams.discard)
+        self._streams.add(live)
+        return live
+
+    def _completion(self, call: CallState, attempt: Attempt, answer: Answer) -> Completion:
+        codec = call.route.codec
+        attempt.request_id = answer.headers.get(codec.request_id_header)
         if not 200 <= answer.status < 300:
             # Providers do not charge for what they refuse or fail to serve.
             attempt.sent_s = None
             raise ProviderFailed(
-                route.codec.failure(answer.status, answer.headers, answer.body, self._clock.time())
+                codec.failure(answer.status, answer.headers, answer.body, self._clock.time())
             )
         try:
-            completion = route.codec.decode(answer.body)
+            return codec.decode(answer.body)
         except RejectedAnswer as error:
             raise ProviderFailed(
                 ProviderError(kind="protocol", message=str(error), status=answer.status)
             ) from error
-        attempt.answered(route.price, completion)
-        call.cost_pusd += attempt.cost_pusd
-        call.usage += attempt.usage
-        return self._done(call, attempt, completion)
+
+    def _streamed(self, live: LiveStream) -> Reply:
+        return self._done(live.call, live.attempt, live.completion())
+
+    def _gave_up(self, live: LiveStream, error: ProviderError) -> None:
+        self._tell(
+            AttemptFailed(
+                call_id=live.call.id,
+                error=error,
+                retry_in_s=None,
+                cost_pusd=live.attempt.cost_pusd,
+                job_id=live.call.account.job_id,
+            )
+        )
 
     def _done(self, call: CallState, attempt: Attempt, completion: Completion) -> Reply:
         provider, model, attempts = call.route.provider, call.route.model, attempt.hold.number
@@ -278,6 +393,7 @@ class Flow:
             reasoning=completion.reasoning,
             refusal=completion.refusal,
             tool_calls=completion.tool_calls,
+            logprobs=completion.logprobs,
         )
 
 

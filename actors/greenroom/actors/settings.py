@@ -48,10 +48,15 @@ class Limits(_Section, frozen=True):
 
 
 class Stalls(_Section, frozen=True):
-    """How long a call may be silent, per stage. None of them can be infinite (ARCHITECTURE 4, R3)."""
+    """How long a call may be silent, per stage. None of them can be infinite.
+
+    `gap_s` is the longest silence within an answer. In a stream only content breaks it, keep-alives do not; a model
+    may think for that long.
+    """
 
     connect_s: Seconds = 10.0
     first_byte_s: Seconds = 600.0
+    first_byte_streamed_s: Seconds = 300.0
     gap_s: Seconds = 300.0
     total_s: Seconds = 3600.0
 
@@ -81,13 +86,13 @@ class ProviderSettings(_Section, frozen=True):
 
     `free` means nothing is charged (local hosts); without it a model that has no price is refused. `stream_usage`
     is whether the host takes `stream_options`; `stream_end = "finish_reason"` is for hosts that leave `[DONE]` out.
+    `api_version` is of Anthropic's wire alone; None: the newest.
     """
 
     base_url: str
     wire: Literal["openai-chat", "anthropic-messages"] = "openai-chat"
     api_version: Literal["2023-06-01", "2026-10-21"] | None = None
     api_key_env: str | None = None
-    `api_version` is of Anthropic's wire alone; None: the newest.
     api_key_file: str | None = None
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stream_usage: bool = True

@@ -39,6 +39,7 @@ from greenroom.actors.providers import ChatRequest, Message
 from greenroom.actors.providers.hosts import SIMULATOR, simulator
 from greenroom.actors.settings import Settings
 from greenroom.actors.storage import Database
+from greenroom.actors.streaming import EventStream
 from greenroom.runtime.config import database_url, load_settings
 from greenroom.runtime.discovery import Chosen, choose_providers
 from greenroom.runtime.simulator import Simulator, SimulatorSettings
@@ -195,14 +196,32 @@ class Runtime:
 
         Cancelling closes the connection and settles what was used; see `Flow.chat`.
         """
-        request = ChatRequest(
-            model=model or self.chosen.default_model or "",
-            messages=(Message("user", messages),) if isinstance(messages, str) else tuple(messages),
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-        )
+        request = self._request(model, messages, max_tokens, temperature, seed)
         return await self._running().flow.chat(request, timeout_s=timeout_s)
+
+    def stream(
+        self,
+        model: str | None,
+        messages: str | Sequence[Message],
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        seed: int | None = None,
+        timeout_s: float | None = None,
+    ) -> EventStream:
+        """Ask a model, and be told its answer as it comes.
+
+            async with rt.stream("openai/gpt-5-mini", "Why is the sky blue?") as events:
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        print(event.text, end="")
+            print(events.reply.cost_usd)
+
+        Takes what `chat` takes. Nothing is asked before the block is entered; what is raised there and in the
+        iteration stands at `EventStream`. Leaving the block early closes the connection and settles what came.
+        """
+        request = self._request(model, messages, max_tokens, temperature, seed)
+        return self._running().flow.stream(request, timeout_s=timeout_s)
 
     async def batch(
         self,
@@ -284,6 +303,22 @@ class Runtime:
         tree = self._running()
         starting = tree.jobs.start(opened, tree.flow, self._now_ms)
         return Job(await unless_failed(starting, self._failure), opened, self._failure)
+
+    def _request(
+        self,
+        model: str | None,
+        messages: str | Sequence[Message],
+        max_tokens: int | None,
+        temperature: float | None,
+        seed: int | None,
+    ) -> ChatRequest:
+        return ChatRequest(
+            model=model or self.chosen.default_model or "",
+            messages=(Message("user", messages),) if isinstance(messages, str) else tuple(messages),
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
 
     def _running(self) -> Tree:
         if self._tree is None:

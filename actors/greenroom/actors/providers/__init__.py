@@ -4,9 +4,10 @@ A new wire format is one file and one test table; a new OpenAI-compatible host i
 """
 
 from greenroom.actors.providers.accumulate import Accumulator as Accumulator
+from greenroom.actors.providers.accumulate import Replay as Replay
 from greenroom.actors.providers.accumulate import chat_completion as chat_completion
-from greenroom.actors.providers.chat import ChatOptions as ChatOptions
 from greenroom.actors.providers.anthropic import AnthropicMessages as AnthropicMessages
+from greenroom.actors.providers.chat import ChatOptions as ChatOptions
 from greenroom.actors.providers.chat import ChatRequest as ChatRequest
 from greenroom.actors.providers.chat import FunctionCall as FunctionCall
 from greenroom.actors.providers.chat import ImagePart as ImagePart

@@ -1,5 +1,9 @@
 """A whole answer out of a stream's events, whatever the provider."""
 
+from collections import deque
+from collections.abc import Iterator
+from typing import Literal
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -7,17 +11,17 @@ from greenroom.actors.events import (
     Finished,
     FinishReason,
     ReasoningDelta,
+    ReasoningState,
     RefusalDelta,
     Started,
     StreamEvent,
     TextDelta,
-    ReasoningState,
     TokenLogprob,
     ToolCall,
     ToolCallDelta,
     Usage,
 )
-from greenroom.actors.providers.wire import Completion
+from greenroom.actors.providers.wire import NEED_DATA, Completion, NeedData
 
 
 class Accumulator:
@@ -31,34 +35,36 @@ class Accumulator:
         self._calls: list[tuple[str, str, list[str]]] = []
         self._logprobs: list[TokenLogprob] = []
         self._reason: FinishReason | None = None
+        self._state: ReasoningState | None = None
         self.usage: Usage | None = None
-        self.content_chars = 0
+
+    @property
+    def content_bytes(self) -> int:
+        """How much content came: text, reasoning, refusal, tool calls. No token is less than a byte of it."""
+        calls = (text for _, name, pieces in self._calls for text in (name, *pieces))
+        return sum(len(text.encode()) for text in (*self._text, *self._reasoning, *self._refusal, *calls))
 
     def add(self, event: StreamEvent) -> None:
-        self._state: ReasoningState | None = None
         """Take the next event."""
         if isinstance(event, TextDelta):
             self._text.append(event.text)
             self._logprobs.extend(event.logprobs)
-            self.content_chars += len(event.text)
         elif isinstance(event, ReasoningDelta):
             self._reasoning.append(event.text)
-            self.content_chars += len(event.text)
         elif isinstance(event, ToolCallDelta):
             self._add_call(event)
         elif isinstance(event, RefusalDelta):
             self._refusal.append(event.text)
-            self.content_chars += len(event.text)
         elif isinstance(event, Usage):
             self.usage = event
+        elif isinstance(event, ReasoningState):
+            self._state = event
         elif isinstance(event, Started):
             self._started = event
         elif isinstance(event, Finished):
             self._reason = event.finish_reason
 
     def completion(self) -> Completion:
-        elif isinstance(event, ReasoningState):
-            self._state = event
         """The whole answer, its `raw` in OpenAI's `chat.completion` shape. Asked for after `Finished` only."""
         assert self._reason is not None, "the stream has not finished"
         parts = Completion(
@@ -73,15 +79,48 @@ class Accumulator:
             refusal="".join(self._refusal) or None,
             tool_calls=tuple(ToolCall(id_, name, "".join(pieces)) for id_, name, pieces in self._calls),
             logprobs=tuple(self._logprobs),
+            reasoning_state=self._state,
         )
         return msgspec.structs.replace(parts, raw=chat_completion(parts, self._started.created_s))
 
     def _add_call(self, event: ToolCallDelta) -> None:
-        self.content_chars += len(event.arguments) + len(event.name)
         if event.index == len(self._calls):
-            reasoning_state=self._state,
             self._calls.append((event.id, event.name, []))
         self._calls[event.index][2].append(event.arguments)
+
+
+class Replay:
+    """A `StreamDecoder` that tells the events of an answer that came whole."""
+
+    def __init__(self, completion: Completion) -> None:
+        self._events = deque(_story(completion))
+
+    def receive(self, data: bytes) -> None:
+        """Nothing more is needed."""
+
+    def next_event(self) -> StreamEvent | Literal[NeedData.NEED_DATA]:
+        """See `StreamDecoder.next_event`."""
+        return self._events.popleft() if self._events else NEED_DATA
+
+    def end(self) -> None:
+        """Nothing is missing."""
+
+
+def _story(completion: Completion) -> Iterator[StreamEvent]:
+    yield Started(completion.id, completion.model)
+    if completion.reasoning:
+        yield ReasoningDelta(completion.reasoning)
+    if completion.text or completion.logprobs:
+        yield TextDelta(completion.text, completion.logprobs)
+    if completion.refusal:
+        yield RefusalDelta(completion.refusal)
+    for index, call in enumerate(completion.tool_calls):
+        yield ToolCallDelta(index, call.arguments, call.id, call.name)
+    if completion.usage_reported:
+        yield completion.usage
+    if completion.reasoning_state is not None:
+        yield completion.reasoning_state
+    yield Finished(completion.finish_reason)
 
 
 class _Function(Struct, frozen=True):

@@ -92,6 +92,9 @@ class StreamDecoder(Protocol):
 class Codec(Protocol):
     """One wire format. Both directions are synchronous and keep nothing between calls."""
 
+    request_id_header: str
+    """The header by which the provider names a request, for its support."""
+
     def session_headers(self, key: Secret | None) -> dict[str, str]:
         """What every request of this wire carries: authentication and versions. Not for logs."""
         ...

@@ -88,6 +88,8 @@ class OpenAIChat:
             the end of a body that told a finish reason.
     """
 
+    request_id_header = "x-request-id"
+
     def __init__(
         self,
         provider: str,

@@ -1,0 +1,290 @@
+"""A streamed call: `LiveStream` is one attempt that is being answered, `EventStream` is what a caller iterates.
+
+An attempt counts as answered with its first content. Before it, a failure is the flow's to try again; after it,
+nothing is, so no text is ever told twice or spliced together from two answers.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Final, Self, get_args
+
+from greenroom.actors.attempt import Attempt, Attempts, CallState, Reply
+from greenroom.actors.events import (
+    Delta,
+    ErrorKind,
+    Finished,
+    ProviderError,
+    ProviderFailed,
+    StreamEvent,
+    StreamOrder,
+)
+from greenroom.actors.exchange import ExchangeFailed, StreamBody
+from greenroom.actors.kernel import Refused
+from greenroom.actors.providers import NEED_DATA, Accumulator, Completion, StreamDecoder
+
+_CONTENT: Final = frozenset[type[StreamEvent]](get_args(Delta))
+_UNTOLD: Final = frozenset[ErrorKind]({"connection", "protocol"})
+"""Failures that we see, not the provider: it may think that it served the request, and charge for it."""
+
+
+class LiveStream:
+    """One streamed attempt. It ends once: finished, failed, given up or abandoned; then all it had is given back.
+
+    Args:
+        call: what it is an attempt of.
+        attempt: its money, permit and lease, from now on this stream's to give back.
+        attempts: where to.
+        decoder: makes events of bytes.
+        body: where bytes come from; None where the decoder has all it needs.
+        ended: told once, when it has ended.
+    """
+
+    def __init__(
+        self,
+        call: CallState,
+        attempt: Attempt,
+        attempts: Attempts,
+        decoder: StreamDecoder,
+        *,
+        body: StreamBody | None,
+        ended: Callable[["LiveStream"], None],
+    ) -> None:
+        self.call = call
+        self.attempt = attempt
+        self._attempts = attempts
+        self._decoder = decoder
+        self._body = body
+        self._ended = ended
+        self._accumulator = Accumulator()
+        self._early: deque[StreamEvent] = deque()
+        self._heard = False
+        self._over = False
+        self._why: Exception | None = None
+        self._completion: Completion | None = None
+        self._order = StreamOrder() if asyncio.get_running_loop().get_debug() else None
+        if body is not None:
+            body.on_expire = self._expired
+
+    async def wait_content(self) -> None:
+        """Read until there is content to tell, or the end. Raises as `next_event`."""
+        while not self._heard and not self._over:
+            self._early.append(await self._take())
+
+    async def next_event(self) -> StreamEvent:
+        """The next event; the last one is `Finished`.
+
+        Raises:
+            ProviderFailed: the stream failed; it is settled.
+            Refused: it was given up.
+
+        Cancelling leaves the stream as it was.
+        """
+        if self._early:
+            return self._early.popleft()
+        return await self._take()
+
+    def completion(self) -> Completion:
+        """The whole answer, after `Finished`."""
+        assert self._completion is not None, "the stream has not finished"
+        return self._completion
+
+    def give_up(self, why: Refused) -> None:
+        """End it for a reason that whoever reads is told."""
+        if not self._over:
+            self._why = why
+            self._end()
+
+    async def aclose(self) -> None:
+        """Close the connection, or return it after `Finished`; what is not over is abandoned, and settled."""
+        if not self._over:
+            self._end()
+        elif self._body is not None and self._completion is not None:
+            await self._body.release()
+
+    async def _take(self) -> StreamEvent:
+        if self._why is not None:
+            raise self._why
+        event = self._decoder.next_event()
+        while event is NEED_DATA:
+            await self._read()
+            event = self._decoder.next_event()
+        if self._order is not None:
+            self._order.check(event)
+        if isinstance(event, ProviderError):
+            if event.kind not in _UNTOLD and not self._accumulator.content_bytes:
+                # As with a status that says so: providers do not charge for what they refuse or fail to serve.
+                self.attempt.sent_s = None
+            raise self._failed(event)
+        self._accumulator.add(event)
+        kind = type(event)
+        if kind in _CONTENT:
+            self._heard = True
+        elif kind is Finished:
+            self._finish()
+        return event
+
+    async def _read(self) -> None:
+        assert self._body is not None, "a decoder without a body has all it needs"
+        heard, self._heard = self._heard, False
+        try:
+            data = await self._body.read(heard=heard)
+        except ExchangeFailed as failure:
+            # A limit, or who gave the stream up, has settled it already and knows better.
+            raise self._why or self._failed(_error(failure)) from failure
+        except asyncio.CancelledError:
+            self._heard = heard
+            raise
+        if data:
+            self._decoder.receive(data)
+        else:
+            self._decoder.end()
+
+    def _finish(self) -> None:
+        self._completion = self._accumulator.completion()
+        self.attempt.answered(self.call.route.price, self._completion)
+        self.call.cost_pusd += self.attempt.cost_pusd
+        self.call.usage += self.attempt.usage
+        self._give_back()
+
+    def _failed(self, error: ProviderError) -> ProviderFailed:
+        if self._body is not None:
+            self._body.close()
+        self._charge_no_more_than_came()
+        failure = self._attempts.failed(self.call, self.attempt, error)
+        self._why = failure
+        self._give_back()
+        return failure
+
+    def _expired(self, failure: ExchangeFailed) -> None:
+        if not self._over:
+            self._failed(_error(failure))
+
+    def _end(self) -> None:
+        if self._body is not None:
+            self._body.close()
+        self._charge_no_more_than_came()
+        self._give_back()
+
+    def _charge_no_more_than_came(self) -> None:
+        """What is charged for output is bounded by the content that came. Thoughts that are not shown are not in it."""
+        came = self._accumulator.content_bytes
+        self.attempt.usage = self._accumulator.usage or self.attempt.usage
+        if came:
+            call = self.call
+            self.attempt.most_pusd = call.route.price.bound_pusd(
+                len(call.wire.body), min(call.max_tokens, came)
+            )
+
+    def _give_back(self) -> None:
+        self._over = True
+        self._attempts.give_back(self.call, self.attempt)
+        self._ended(self)
+
+
+class EventStream:
+    """The events of one streamed answer: `async with ... as events`, then `async for event in events`.
+
+    The last event is `Finished` or `ProviderError`, exactly one of them. After a `ProviderError` the iteration raises
+    `ProviderFailed`, so that a truncated answer is nowhere mistaken for a whole one. Leaving the block early closes
+    the connection and settles what came, marked estimated.
+
+    Args:
+        begin: has the question asked, up to the first content.
+        answered: what a finished stream comes to.
+        gave_up: told of a failure after which nothing is tried.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[], Awaitable[LiveStream]],
+        answered: Callable[[LiveStream], Reply],
+        gave_up: Callable[[LiveStream, ProviderError], None],
+    ) -> None:
+        self._begin = begin
+        self._answered = answered
+        self._gave_up = gave_up
+        self._live: LiveStream | None = None
+        self._failure: ProviderFailed | None = None
+        self._failure_told = False
+        self._reply: Reply | None = None
+
+    async def __aenter__(self) -> Self:
+        """Ask, and wait for the first content, however many attempts it takes.
+
+        Raises:
+            Refused: as `Flow.chat`. A provider's failure is not raised here: it is the stream's one event.
+
+        Cancelling closes the connection and settles what was asked.
+        """
+        if self._live is not None or self._failure is not None:
+            raise RuntimeError("this stream was entered before: ask for another")
+        try:
+            self._live = await self._begin()
+        except ProviderFailed as failure:
+            self._failure = failure
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            await self._live.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StreamEvent:
+        """The next event.
+
+        Raises:
+            ProviderFailed: after the event that told of it.
+            Closed: the runtime was left meanwhile.
+
+        Cancelling leaves the stream as it was: it can be read on.
+        """
+        if self._failure is not None:
+            if self._failure_told:
+                raise self._failure
+            self._failure_told = True
+            return self._failure.error
+        if self._reply is not None:
+            raise StopAsyncIteration
+        live = self._live
+        if live is None:
+            raise RuntimeError("a stream is read within `async with ... as events:`")
+        try:
+            event = await live.next_event()
+        except ProviderFailed as failure:
+            self._failure = ProviderFailed(failure.error, cost_pusd=live.call.cost_pusd)
+            self._failure_told = True
+            self._gave_up(live, failure.error)
+            return failure.error
+        if type(event) is Finished:
+            self._reply = self._answered(live)
+        return event
+
+    @property
+    def reply(self) -> Reply:
+        """The whole answer, put together, with what it cost.
+
+        Raises:
+            ProviderFailed: the stream failed.
+            RuntimeError: it has not ended yet.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._reply is None:
+            raise RuntimeError("the stream has not ended: iterate to its end, or await finish()")
+        return self._reply
+
+    async def finish(self) -> Reply:
+        """Take the rest of the events, and return the whole answer. Raises as the iteration does."""
+        async for _ in self:
+            pass
+        return self.reply
+
+
+def _error(failure: ExchangeFailed) -> ProviderError:
+    return ProviderError(kind=failure.kind, message=str(failure))
