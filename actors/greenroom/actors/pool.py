@@ -18,6 +18,8 @@ from greenroom.actors.settings import ProviderSettings, Secret
 _KEEP_ALIVE_S = 60.0
 _DNS_TTL_S = 300
 _SMOOTHING = 0.1
+_MAX_URLS = 1_000
+"""Some wires name the model in the path, and a caller may name any."""
 
 
 class Sockets:
@@ -56,6 +58,8 @@ class Sockets:
         """The provider's URL of a path, made once."""
         url = self._urls.get(path)
         if url is None:
+            if len(self._urls) >= _MAX_URLS:
+                self._urls.clear()
             url = self._urls[path] = URL(self._settings.base_url.rstrip("/") + path, encoded=True)
         return url
 
