@@ -5,6 +5,7 @@ unless that traps exits.
 """
 
 import asyncio
+import contextlib
 import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -17,13 +18,14 @@ from greenroom.actors.kernel import (
     ActorSystem,
     Call,
     Outcome,
+    Overloaded,
     Request,
     Requests,
     handles,
 )
 from greenroom.supervisors.dynamic import DynamicSupervisor
 from greenroom.supervisors.engine.checks import check_count
-from greenroom.supervisors.spec import ChildSpec, StartChild
+from greenroom.supervisors.spec import ChildSpec, StartChild, TerminateChild
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -114,22 +116,36 @@ class Tasks:
         Raises:
             RuntimeError: outside a handler; ``async_nolink`` there.
             TooManyChildren: the supervisor has as many tasks as it may.
+
+        Cancelled, nothing runs.
         """
         self._system.current("async_ (outside an actor: async_nolink)")
         return await self._start(function, args, linked=True)
 
     async def async_nolink(self, function: Callable[..., Awaitable[T]], *args: object) -> Task[T]:
-        """Starts ``function(*args)``; its failure is a value, to ``wait`` and to monitors. Raises ``TooManyChildren``."""
+        """Starts ``function(*args)``; its failure is a value, to ``wait`` and to monitors.
+
+        Raises:
+            TooManyChildren: the supervisor has as many tasks as it may.
+
+        Cancelled, nothing runs.
+        """
         return await self._start(function, args, linked=False)
 
     async def _start(
         self, function: Callable[..., Awaitable[T]], args: tuple[object, ...], *, linked: bool
     ) -> Task[T]:
         name = getattr(function, "__name__", "task")
-        spec = ChildSpec(
-            f"{name}-{next(self._numbers)}", _TaskActor, args=(function, args), restart="temporary"
-        )
-        ref = await self._supervisor.call(StartChild(spec))
+        id_ = f"{name}-{next(self._numbers)}"
+        spec = ChildSpec(id_, _TaskActor, args=(function, args), restart="temporary")
+        try:
+            ref = await self._supervisor.call(StartChild(spec))
+        except (asyncio.CancelledError, TimeoutError):
+            with contextlib.suppress(Overloaded):
+                self._supervisor.cast(
+                    TerminateChild(id_)
+                )  # it may have been started, and would wait for ever
+            raise
         if linked:
             self._system.link(ref)
         return Task(ref, self._system.request(ref, _Run(), timeout=None))

@@ -118,8 +118,8 @@ async def depart(process: "Process") -> None:
     """Ends ``process`` in its own task: its tasks first, then ``terminate``."""
     ties = process.tie()
     leaving = ties.leaving or Leaving(KILLED, terminate=False)
-    limit_s = process.table.shutdown_s if leaving.limited else None
-    deadline = None if limit_s is None else process.core.clock.call_later(limit_s, kill, process)
+    if leaving.limited or (process.parent is not None and not process.parent.alive):
+        _limit(process, ties)
     reason = leaving.reason
     try:
         if ties.pipes:
@@ -137,10 +137,15 @@ async def depart(process: "Process") -> None:
     except BaseException as error:
         reason = error.reason if isinstance(error, Stop) else crashed(error)
     finally:
-        if deadline is not None:
-            deadline.cancel()
         quiet = leaving.quiet and reason is leaving.reason
         die(process, KILLED if ties.killing else reason, leaving.message, quiet=quiet)
+
+
+def _limit(process: "Process", ties: Ties) -> None:
+    """Gives ``terminate`` the time that the class says."""
+    limit_s = process.table.shutdown_s
+    if limit_s is not None and ties.watchdog is None:
+        ties.watchdog = process.core.clock.call_later(limit_s, kill, process)
 
 
 def kill(process: "Process") -> None:
@@ -160,6 +165,8 @@ def kill(process: "Process") -> None:
         die(process, KILLED)
         return
     ties.killing = 1
+    if ties.watchdog is not None:
+        ties.watchdog.cancel()
     ties.leaving = Leaving(KILLED, terminate=False)
     process.busy |= LEAVING | RUNNING
     if core.running is process:  # its own plain handler, which cannot be interrupted
@@ -282,9 +289,12 @@ def notify(monitor: Monitor, reason: ExitReason) -> None:
 
 def send_exit(process: "Process", sender: "ActorRef | None", reason: ExitReason) -> None:
     """The exit of ``sender`` reaches ``process``, which was linked to it."""
-    traps = process.ties is not None and process.ties.traps
+    ties = process.ties
+    traps = ties is not None and ties.traps
     from_parent = sender is not None and sender is process.parent
-    if traps and not from_parent:
+    if from_parent and ties is not None and ties.leaving is not None:
+        _limit(process, ties)  # who asked it to end may have kept the time, and is gone
+    elif traps and not from_parent:
         process.post(Exit(sender, reason))
     elif traps or not isinstance(reason, Normal):
         process.post(ExitSignal(reason))

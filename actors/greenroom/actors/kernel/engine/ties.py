@@ -81,7 +81,8 @@ class Leaving(msgspec.Struct):
         terminate: whether ``terminate`` is to run.
         message: what was being handled when it crashed, for the report.
         quiet: whether the reason is another actor's, which has reported it.
-        limited: whether ``terminate`` has the time that its class says; who stops it from outside keeps the time instead.
+        limited: whether ``terminate`` has the time that its class says; who stops it from outside keeps the time instead, as
+            long as its parent lives.
     """
 
     reason: ExitReason
@@ -129,7 +130,7 @@ class Ties:
         self.registries: set[Forgets] | None = None
         self.idle: IdleTimer | None = None
         self.trace: deque[TraceEvent] | None = None
-        self.watchdog: TimerHandle | None = None
+        self.watchdog: TimerHandle | None = None  # kills it, or kills it again
 
     def start_trace(self, events_max: int) -> None:
         """Keeps the last ``events_max`` events; those kept already stay, as far as there is room."""
