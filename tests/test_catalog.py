@@ -4,6 +4,7 @@ import pytest
 
 from greenroom.actors.catalog import Catalog, Resolve, UnknownModel, Unpriced, find_route
 from greenroom.actors.kernel import ActorSystem
+from greenroom.actors.kernel.contract.clock import FakeClock
 from greenroom.actors.prices import FREE, PriceTable
 from greenroom.actors.settings import PriceSettings, ProviderSettings
 
@@ -41,7 +42,9 @@ def test_a_name_is_a_provider_and_its_model(
             {"openai": OPENAI, "local": LOCAL},
             "write provider/model; providers in use: local, openai",
         ),
-        ("local/", {"local": LOCAL}, "write provider/model"),
+        ("local/", {"local": LOCAL}, "'local/' names no model: write local/MODEL"),
+        ("openai/", {"openai": OPENAI, "local": LOCAL}, "'openai/' names no model: write openai/MODEL"),
+        ("groq/", {"local": LOCAL}, "set GROQ_API_KEY"),
         ("groq/llama", {"local": LOCAL}, "set GROQ_API_KEY; providers in use now: local"),
         ("x/y", {}, "providers in use: none"),
     ],
@@ -68,3 +71,22 @@ async def test_the_catalogue_finds_a_route_once_and_refuses_at_the_caller() -> N
         with pytest.raises(UnknownModel):
             await catalog.call(Resolve("nowhere/gpt-4o"))
         assert catalog.alive
+
+
+async def test_a_price_that_depends_on_the_hour_is_found_anew() -> None:
+    """DeepSeek's chat model is cheaper by night, UTC."""
+    night, day = (
+        1_772_323_200.0 - 6 * 3600,
+        1_772_323_200.0 + 12 * 3600,
+    )  # 2026-03-01 00:00 UTC, less and more
+    clock = FakeClock(epoch_s=night)
+    deepseek = ProviderSettings(base_url="http://127.0.0.1:9/v1")
+    async with ActorSystem(clock=clock) as system:
+        catalog = await system.start(Catalog, {"deepseek": deepseek})
+        cheap = (await catalog.call(Resolve("deepseek/deepseek-chat"))).price
+        await clock.advance(59.0)
+        assert (await catalog.call(Resolve("deepseek/deepseek-chat"))).price is cheap
+        await clock.advance(day - night)
+        dear = (await catalog.call(Resolve("deepseek/deepseek-chat"))).price
+    assert dear.bound_pusd(1_000_000, 1_000_000) == 1_370_000_000_000
+    assert cheap.bound_pusd(1_000_000, 1_000_000) < dear.bound_pusd(1_000_000, 1_000_000)

@@ -1,12 +1,14 @@
 """A pool keeps its connections and leases through its own restarts, and counts what came of its calls."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 
 from greenroom.actors.kernel import ActorRef, ActorSystem
 from greenroom.actors.pool import GetPoolStatus, Lease, Outcome, Pool, PoolStatus, Sockets
-from greenroom.actors.settings import ProviderSettings, Secret
+from greenroom.actors.settings import ProviderSettings, Secret, Stalls
 
 SETTINGS = ProviderSettings(base_url="http://127.0.0.1:9/v1/")
 
@@ -59,3 +61,19 @@ async def test_a_session_carries_the_key_and_is_closed_with_its_sockets(sockets:
     await sockets.aclose()
     assert session.closed
     assert sockets.open() is not session
+
+
+async def test_a_name_that_nobody_resolves_ends_with_the_time_to_connect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", never)
+    slow = ProviderSettings(base_url="http://slow.example/v1", stalls=Stalls(connect_s=0.01))
+    sockets = Sockets(slow, None)
+    try:
+        with pytest.raises(aiohttp.ConnectionTimeoutError):
+            await sockets.open().get(sockets.url("/models"))
+    finally:
+        await sockets.aclose()

@@ -1,6 +1,7 @@
 """Which models there are: from a name to a provider, a codec and a price."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import anyio.to_thread
 from msgspec import Struct
@@ -12,6 +13,8 @@ from greenroom.actors.providers.hosts import HOSTS
 from greenroom.actors.settings import ProviderSettings
 
 _MAX_ROUTES = 10_000
+_PRICED_FOR_S = 60.0
+"""Some providers have hours of their own prices; a route is found anew once its price is so old."""
 
 
 class Route(Struct, frozen=True):
@@ -53,6 +56,7 @@ class Catalog(Actor):
     def __init__(self, providers: Mapping[str, ProviderSettings]) -> None:
         self._providers = providers
         self._routes: dict[str, Route] = {}
+        self._priced_until_s = 0.0
         self._prices: PriceTable | None = None
 
     async def init(self) -> None:
@@ -60,17 +64,24 @@ class Catalog(Actor):
 
     @handles
     def resolve(self, message: Resolve) -> Route:
+        clock = self.system.clock
+        if clock.monotonic() >= self._priced_until_s:
+            self._routes.clear()
+            self._priced_until_s = clock.monotonic() + _PRICED_FOR_S
         route = self._routes.get(message.model)
         if route is None:
             assert self._prices is not None, "init() loads the table"
             if len(self._routes) >= _MAX_ROUTES:
                 self._routes.clear()
-            route = self._routes[message.model] = find_route(message.model, self._providers, self._prices)
+            at = datetime.fromtimestamp(clock.time(), UTC)
+            route = self._routes[message.model] = find_route(message.model, self._providers, self._prices, at)
         return route
 
 
-def find_route(name: str, providers: Mapping[str, ProviderSettings], prices: PriceTable) -> Route:
-    """How to reach the model `name`. Raises as `Resolve` does."""
+def find_route(
+    name: str, providers: Mapping[str, ProviderSettings], prices: PriceTable, at: datetime | None = None
+) -> Route:
+    """How to reach the model `name`, at the price of a time (default: now). Raises as `Resolve` does."""
     provider, _, model = name.partition("/")
     if provider not in providers and provider not in HOSTS and len(providers) == 1:
         provider, model = next(iter(providers)), name
@@ -81,22 +92,26 @@ def find_route(name: str, providers: Mapping[str, ProviderSettings], prices: Pri
         provider=provider,
         model=model,
         codec=codec_for(provider, settings),
-        price=FREE if settings.free else _price(provider, model, settings, prices),
+        price=FREE if settings.free else _price(provider, model, settings, prices, at),
         settings=settings,
     )
 
 
 def _no_such_provider(name: str, provider: str, providers: Mapping[str, ProviderSettings]) -> str:
     known = ", ".join(sorted(providers)) or "none"
+    if provider in providers:
+        return f"{name!r} names no model: write {provider}/MODEL"
     host = HOSTS.get(provider)
     if host is not None and host.api_key_env is not None:
         return f"{name} needs a key: set {host.api_key_env}; providers in use now: {known}"
     return f"no provider for model {name!r}: write provider/model; providers in use: {known}"
 
 
-def _price(provider: str, model: str, settings: ProviderSettings, prices: PriceTable) -> Price:
+def _price(
+    provider: str, model: str, settings: ProviderSettings, prices: PriceTable, at: datetime | None
+) -> Price:
     name = settings.price_provider or provider
-    price = prices.price(name, model, settings.prices)
+    price = prices.price(name, model, settings.prices, at)
     if price is None:
         near = prices.near(name, model)
         hint = f"did you mean {' or '.join(near)}? Otherwise " if near else ""

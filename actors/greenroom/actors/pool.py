@@ -47,7 +47,8 @@ class Sockets:
                     limit=0, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=_DNS_TTL_S
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.stalls.connect_s),
+                # `connect`, not `sock_connect`: looking the name up is part of it.
+                timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.stalls.connect_s),
                 headers=headers,
                 skip_auto_headers=("User-Agent", "Accept-Encoding"),
                 auto_decompress=False,

@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio.to_thread
 import msgspec
 from msgspec import Struct, structs
+from rich.text import Text
 
 from greenroom.actors.batch import (
     Defaults,
@@ -129,14 +130,14 @@ async def look_at(request: JobRequest, options: Options) -> Scan:
         BadInput: no line could be asked: the columns or a template are wrong.
         typer.Exit: lines cannot be asked, or there are none; they are said.
     """
-    with notes.status(f"reading {request.source}") as status:
+    with notes.status(Text(f"reading {request.source}")) as status:
         look = partial(
             scan,
             request.path,
             request.defaults,
             form=request.form,
             limit=options.limit,
-            progress=lambda lines: status.update(f"reading {request.source}: {lines:,} lines"),
+            progress=lambda lines: status.update(Text(f"reading {request.source}: {lines:,} lines")),
         )
         try:
             found = await anyio.to_thread.run_sync(look)

@@ -1,5 +1,6 @@
 """How commands speak: people get text on standard error and tables on standard output, programs get JSON."""
 
+import re
 import sys
 from decimal import ROUND_HALF_UP, Decimal
 from typing import NoReturn
@@ -7,6 +8,7 @@ from typing import NoReturn
 import msgspec
 import typer
 from rich.console import Console
+from rich.text import Text
 
 EXIT_OK = 0
 EXIT_FAILED_ITEMS = 1
@@ -14,22 +16,25 @@ EXIT_USAGE = 2
 EXIT_REFUSED = 3
 EXIT_INTERRUPTED = 130
 
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
-tables = Console(highlight=False)
+# Neither markup nor emoji: file names, models and providers' messages are full of brackets and colons.
+notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+tables = Console(highlight=False, markup=False, emoji=False)
 if not tables.is_terminal:
     # A pipe has no width to fit; eighty columns would break names and figures.
-    tables = Console(highlight=False, width=140)
+    tables = Console(highlight=False, markup=False, emoji=False, width=140)
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def fail(message: str, code: int = EXIT_USAGE) -> NoReturn:
     """Say what is wrong, on standard error, and end with `code`."""
-    notes.print(f"[red]error:[/red] {_plain(message)}")
+    notes.print(Text.assemble(("error:", "red"), " ", plain(message)))
     raise typer.Exit(code)
 
 
 def note(message: str) -> None:
     """Say something by the way, on standard error."""
-    notes.print(_plain(message))
+    notes.print(plain(message))
 
 
 def print_json(value: object) -> None:
@@ -58,6 +63,6 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def _plain(text: str) -> str:
-    """Text that Rich must not read as markup."""
-    return text.replace("[", r"\[")
+def plain(text: str) -> str:
+    """Text that cannot steer the terminal, whoever wrote it: a server's error message may hold escape sequences."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
