@@ -36,8 +36,9 @@ class Outbox:
             raise TooManyUnsettled(f"{len(self._settlements)} settlements wait for the disk")
 
     def keep(self, hold: Hold) -> None:
-        """The ledger's word that this hold has its money."""
-        self._holds[hold.ticket] = hold
+        """The ledger's word that this hold has its money. Its caller may have given up and settled it already."""
+        if hold.ticket not in self._settlements:
+            self._holds[hold.ticket] = hold
 
     def drop(self, hold: Hold) -> None:
         """It has not, or not after all: there is nothing to settle."""
