@@ -1,6 +1,7 @@
 """What stands in the database afterwards, read as another program would: with sqlite3 and no code of ours."""
 
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from decimal import Decimal
 from fractions import Fraction
@@ -8,6 +9,8 @@ from math import ceil
 from pathlib import Path
 
 from msgspec import Struct
+
+from greenroom.runtime.simulator import JournalEntry
 
 INPUT_USD_PER_MTOK, OUTPUT_USD_PER_MTOK = Decimal("0.15"), Decimal("0.60")
 
@@ -57,3 +60,25 @@ def exact_pusd(input_tokens: int, output_tokens: int) -> int:
     """What tokens cost at the prices of `Greenroom.configure`, by way of fractions and rounded up once."""
     dollars = Fraction(INPUT_USD_PER_MTOK) * input_tokens + Fraction(OUTPUT_USD_PER_MTOK) * output_tokens
     return ceil(dollars / 10**6 * 10**12)
+
+
+def check_charges(database: Path, journal: Iterable[JournalEntry]) -> int:
+    """Compare the ledger with what the provider saw: no row lost, none twice, each at its price. Returns how many were ok.
+
+    Every attempt is one settled row. An answered one cost what the provider's own count says; what the provider served
+    and nobody has was charged at its bound, estimated; and what was never sent cost nothing.
+    """
+    rows = ledger(database)
+    assert {row.state for row in rows} <= {"settled"}
+    assert len({(row.call_id, row.number) for row in rows}) == len(rows)
+    served = {entry.request_id: entry for entry in journal if entry.status == 200}
+    answered = [row for row in rows if row.outcome == "ok"]
+    for row in answered:
+        assert row.request_id is not None
+        entry = served.pop(row.request_id)
+        exact_cost = exact_pusd(entry.prompt_tokens, entry.completion_tokens)
+        assert (row.cost_pusd, row.estimated) == (exact_cost, False)
+    others = [row for row in rows if row.outcome != "ok"]
+    assert all(row.cost_pusd == (row.held_pusd if row.estimated else 0) for row in others)
+    assert len(served) <= sum(row.estimated for row in others)
+    return len(answered)
