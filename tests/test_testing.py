@@ -8,6 +8,8 @@ import aiohttp
 import anyio
 import msgspec
 import pytest
+from tests.simulator.conftest import Client
+from tests.simulator.speakers import SPEAKERS, Speaker
 
 from greenroom.actors.events import ErrorKind
 from greenroom.actors.settings import PriceSettings, Retries
@@ -201,6 +203,29 @@ async def test_a_step_is_streamed_where_the_request_wants_that() -> None:
     chunks = [msgspec.json.decode(event.removeprefix("data: ")) for event in events[:-2]]
     text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
     assert (text, len(chunks)) == ("Streamed text, token by token.", 10)
+
+
+@pytest.mark.parametrize("speaker", SPEAKERS, ids=lambda speaker: str(speaker.name))
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_script_is_spoken_on_every_wire(speaker: Speaker, stream: bool) -> None:  # noqa: FBT001  # a parameter
+    steps = (
+        "Plain text.",
+        Says(tool_calls=(ToolCall("call_1", "look", '{"at":"it"}'),)),
+        Says("Cut", finish="length", completion_tokens=1, prompt_tokens=9),
+        Fails(503, "Come back later.", retry_after_s=3),
+    )
+    async with ScriptedProvider(*steps) as provider, aiohttp.ClientSession() as session:
+        client = Client(session, provider.simulator)
+        plain = await speaker.ask(client, "One?", model="of-any-name", stream=stream)
+        assert (plain.text, plain.finish, plain.calls) == ("Plain text.", speaker.finishes[0], [])
+        calling = await speaker.ask(client, "Two?", stream=stream)
+        assert (calling.finish, calling.calls) == (speaker.finishes[2], [("look", {"at": "it"})])
+        cut = await speaker.ask(client, "Three?", stream=stream)
+        assert (cut.text, cut.finish, cut.tokens_in, cut.tokens_out) == ("Cut", speaker.finishes[1], 9, 1)
+        refused = await speaker.send(client, "Four?", stream=stream)
+        assert (refused.status, speaker.error(refused.json)[0]) == (503, "Come back later.")
+        assert [asked.prompt for asked in provider.received] == ["One?", "Two?", "Three?", "Four?"]
+        assert {asked.stream for asked in provider.received} == {stream}
 
 
 async def test_settings_serve_a_simulator_too(tmp_path: Path) -> None:

@@ -73,7 +73,9 @@ def simulate(
     burst_chunks: Annotated[int, typer.Option(help="How many chunks of a paced stream come together.")] = 1,
     requests_per_min: Annotated[
         int | None,
-        typer.Option(help="Answer 429 beyond so many requests a minute, with OpenAI's x-ratelimit headers."),
+        typer.Option(
+            help="Answer 429 beyond so many requests a minute, with the provider's headers about it."
+        ),
     ] = None,
     tokens_per_min: Annotated[
         int | None, typer.Option(help="Answer 429 beyond so many tokens a minute.")
@@ -132,7 +134,10 @@ def simulate(
         typer.Option("--json", help="Print one JSON line with the address when ready, and nothing else."),
     ] = False,
 ) -> None:
-    """Run a provider on this machine: OpenAI's wire over real HTTP, with made-up answers that cost nothing.
+    """Run a provider on this machine: real HTTP, made-up answers, no cost.
+
+    It speaks the wires of OpenAI (/v1/chat/completions), Anthropic (/v1/messages),
+    Gemini (/v1beta/models/...) and Ollama (/api/chat), whole and streamed.
 
     Rehearse a job before paying for it. Answers depend on the seed and the
     request only, so two runs can be compared.
@@ -235,9 +240,11 @@ def _greeting(simulator: Simulator, models: list[str]) -> str:
         f"Simulated provider at {simulator.url} (seed {settings.seed}, latency {settings.latency})",
         f"Models: {', '.join(models)}",
         "",
-        "Point a client at it:",
-        f"  export OPENAI_BASE_URL={simulator.openai_base_url}",
-        f"  export OPENAI_API_KEY={key}",
+        "Point a client at it, whichever wire it speaks:",
+        f"  export OPENAI_BASE_URL={simulator.openai_base_url} OPENAI_API_KEY={key}",
+        f"  export ANTHROPIC_BASE_URL={simulator.url} ANTHROPIC_API_KEY={key}",
+        f"  export GOOGLE_GEMINI_BASE_URL={simulator.url} GEMINI_API_KEY={key}",
+        f"  export OLLAMA_HOST={simulator.url}",
         "",
         f"What it has done: {simulator.url}/sim/stats",
     ]

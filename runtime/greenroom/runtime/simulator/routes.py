@@ -1,16 +1,19 @@
 """Which path speaks which wire, and who answers there."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TypeAlias
 
 from aiohttp import web
 
 from greenroom.runtime.simulator.exchange import Exchange
 from greenroom.runtime.simulator.serving import Service
-from greenroom.runtime.simulator.wires import OPENAI, Wire, WireError
+from greenroom.runtime.simulator.wires import ANTHROPIC, GEMINI, OLLAMA, OPENAI, Wire, WireError
+from greenroom.runtime.simulator.wires.ollama import VERSION
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[web.StreamResponse]]
-Route: TypeAlias = tuple[Wire, Handler]
+# A path that several providers share has no wire of its own.
+Route: TypeAlias = tuple[Wire | None, Handler]
 
 
 class Routes:
@@ -24,11 +27,27 @@ class Routes:
     def __init__(self, service: Service, pages: Mapping[str, Handler]) -> None:
         self._exact: dict[str, dict[str, Route]] = {
             "/v1/chat/completions": {"POST": (OPENAI, service.ask)},
-            "/v1/models": {"GET": (OPENAI, service.list_models)},
+            "/v1/messages": {"POST": (ANTHROPIC, service.ask)},
+            "/v1/messages/count_tokens": {
+                "POST": (ANTHROPIC, partial(service.count_tokens, ANTHROPIC.counted))
+            },
+            "/api/chat": {"POST": (OLLAMA, service.ask)},
+            "/api/tags": {"GET": (OLLAMA, service.list_models)},
+            "/api/show": {"POST": (OLLAMA, service.show_model)},
+            "/api/version": {"GET": (OLLAMA, partial(service.say, {"version": VERSION}))},
+            "/v1/models": {"GET": (None, service.list_models)},
+            "/v1beta/models": {"GET": (GEMINI, service.list_models)},
         }
         self._exact |= {path: {"GET": (OPENAI, page)} for path, page in pages.items()}
-        self._below: dict[str, dict[str, Route]] = {
-            "/v1/models/": {"GET": (OPENAI, service.retrieve_model)},
+        self._one_model: dict[str, dict[str, Route]] = {
+            "/v1/models": {"GET": (None, service.retrieve_model)},
+            "/v1beta/models": {"GET": (GEMINI, service.retrieve_model)},
+        }
+        count = partial(service.count_tokens, GEMINI.counted)
+        self._of_a_model: dict[str, dict[str, Route]] = {
+            "generateContent": {"POST": (GEMINI, service.ask)},
+            "streamGenerateContent": {"POST": (GEMINI, service.ask)},
+            "countTokens": {"POST": (GEMINI, count)},
         }
 
     def find(self, exchange: Exchange) -> Handler:
@@ -46,11 +65,29 @@ class Routes:
                 code="method_not_supported",
                 headers={"Allow": allowed},
             )
-        exchange.speak(route[0])
-        return route[1]
+        wire, handler = route
+        exchange.speak(wire or _clients_wire(request))
+        return handler
 
     def _methods(self, path: str) -> Mapping[str, Route] | None:
         exact = self._exact.get(path)
         if exact is not None:
             return exact
-        return next((methods for start, methods in self._below.items() if path.startswith(start)), None)
+        # Not the last slash: a model's name may have some of its own.
+        version, _, model = path.partition("/models/")
+        start = f"{version}/models"
+        if start not in self._one_model or not model:
+            return None
+        name, colon, verb = model.rpartition(":")
+        if colon and name and (methods := self._of_a_model.get(verb)) is not None:
+            return methods
+        return self._one_model[start]
+
+
+def _clients_wire(request: web.BaseRequest) -> Wire:
+    """Three providers list their models at one path; what else a request carries tells whose client it is."""
+    if "anthropic-version" in request.headers:
+        return ANTHROPIC
+    if "x-goog-api-key" in request.headers or "key" in request.query:
+        return GEMINI
+    return OPENAI

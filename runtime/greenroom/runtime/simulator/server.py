@@ -35,10 +35,11 @@ _log = structlog.get_logger("greenroom.simulator")
 
 
 class Simulator:
-    """A provider on this machine: a real HTTP server that speaks OpenAI's wire and makes its answers up.
+    """A provider on this machine: a real HTTP server that makes its answers up.
 
-    Use it as `async with Simulator(SimulatorSettings(seed=7)) as simulator:` and point a client at
-    `simulator.openai_base_url`. An answer depends on the seed, the model, the messages and the parameters only, never
+    It speaks the wires of OpenAI, Anthropic, Gemini and Ollama. Use it as
+    `async with Simulator(SimulatorSettings(seed=7)) as simulator:` and point a client at `simulator.openai_base_url`, or a
+    client of the others at `simulator.url`. An answer depends on the seed, the model, the messages and the parameters only, never
     on the order of arrival, so that an undisturbed run and a resumed one get equal bodies, ids included.
 
     Args:

@@ -8,13 +8,23 @@ from aiohttp import web
 
 from greenroom.actors.kernel import Clock
 from greenroom.runtime.simulator.delivery import Delivery, json_response
-from greenroom.runtime.simulator.engine import Answer, CannotAnswer, Dice, Model, answer, catalogue, uniform
+from greenroom.runtime.simulator.engine import (
+    Answer,
+    CannotAnswer,
+    Dice,
+    Model,
+    answer,
+    catalogue,
+    count_prompt,
+    uniform,
+)
 from greenroom.runtime.simulator.exchange import NOTHING_SENT, Exchange
 from greenroom.runtime.simulator.settings import SimulatorSettings
 from greenroom.runtime.simulator.traffic.faults import Fault, Faults
 from greenroom.runtime.simulator.traffic.limits import Limits
 from greenroom.runtime.simulator.wires import Asked, WireError
 from greenroom.runtime.simulator.wires.errors import fault_error, limit_error
+from greenroom.runtime.simulator.wires.reading import json_object
 
 Record: TypeAlias = Callable[[Exchange, int], Awaitable[None]]
 
@@ -104,6 +114,30 @@ class Service:
         """Lists all models."""
         await self._record(exchange, 200)
         return json_response(exchange, 200, exchange.wire.models(self._models.values()))
+
+    async def count_tokens(self, counted: Callable[[int], bytes], exchange: Exchange) -> web.StreamResponse:
+        """Counts a question's tokens; `counted` is the wire's body for that."""
+        asked = exchange.wire.parse(await exchange.request.read(), exchange.head)
+        exchange.asked(asked)
+        self._model(asked.question.model)
+        exchange.prompt_tokens = count_prompt(asked.question)
+        await self._record(exchange, 200)
+        return json_response(exchange, 200, counted(exchange.prompt_tokens))
+
+    async def show_model(self, exchange: Exchange) -> web.StreamResponse:
+        """Tells about the model that the body names."""
+        named = json_object(await exchange.request.read()).get("model")
+        if not isinstance(named, str):
+            raise WireError(400, "model is required", param="model")
+        exchange.model = named
+        model = self._model(named.removesuffix(":latest"))
+        await self._record(exchange, 200)
+        return json_response(exchange, 200, exchange.wire.model(model))
+
+    async def say(self, what: Mapping[str, str], exchange: Exchange) -> web.StreamResponse:
+        """Tells what is always the same."""
+        await self._record(exchange, 200)
+        return json_response(exchange, 200, msgspec.json.encode(what))
 
     async def retrieve_model(self, exchange: Exchange) -> web.StreamResponse:
         """Tells about the model that the path's last part names."""

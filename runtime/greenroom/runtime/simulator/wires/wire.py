@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from greenroom.actors.events import ToolCall
 from greenroom.runtime.simulator.engine import Answer, Model, Question
 from greenroom.runtime.simulator.traffic.advice import RetryAfterForm
 from greenroom.runtime.simulator.traffic.limits import Limits
@@ -26,6 +27,14 @@ class Asked(msgspec.Struct, frozen=True):
     stream: bool = False
     include_usage: bool = False
     custom_id: str | None = None
+
+
+def called_with(call: ToolCall) -> object:
+    """A call's arguments, for wires that send them as an object; of arguments that were cut off nothing is left."""
+    try:
+        return msgspec.json.decode(call.arguments)
+    except msgspec.DecodeError:
+        return {}
 
 
 class Wire(Protocol):

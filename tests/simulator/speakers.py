@@ -1,0 +1,319 @@
+"""A client for each wire that the simulator speaks, as small as one can be: to ask the same question on all of them."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from tests.simulator.conftest import Client, Reply
+
+Json = dict[str, Any]
+SCHEMA: Json = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+class Heard(msgspec.Struct):
+    """An answer in no wire's words."""
+
+    text: str
+    finish: str
+    tokens_in: int
+    tokens_out: int
+    calls: list[tuple[str, Json]]
+
+
+class Speaker(msgspec.Struct, frozen=True):
+    """How one wire asks and answers.
+
+    `paths` are those of whole and streamed answers; `finishes` its words for stop, length and a wish for tools;
+    `error` gives the message and the word for programs of an error's body.
+    """
+
+    name: str
+    paths: tuple[str, str]
+    body: Callable[..., Json]
+    whole: Callable[[Json], Heard]
+    streamed: Callable[[bytes], Heard]
+    headers: dict[str, str]
+    finishes: tuple[str, str, str]
+    error: Callable[[Json], tuple[str, str]]
+
+    def path(self, model: str = "fast", *, stream: bool = False) -> str:
+        return self.paths[stream].format(model=model)
+
+    async def send(
+        self, client: Client, prompt: str, *, model: str = "fast", stream: bool = False, **options: Any
+    ) -> Reply:
+        body = self.body(prompt, model=model, stream=stream, **options)
+        return await client.send("POST", self.path(model, stream=stream), json=body, headers=self.headers)
+
+    async def ask(self, client: Client, prompt: str, *, stream: bool = False, **options: Any) -> Heard:
+        reply = await self.send(client, prompt, stream=stream, **options)
+        assert reply.status == 200, reply.body
+        return self.streamed(reply.body) if stream else self.whole(reply.json)
+
+
+def sse(body: bytes) -> list[Json]:
+    """The JSON of a stream's data lines."""
+    lines = body.decode().replace("\r\n", "\n").split("\n")
+    data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    return [msgspec.json.decode(text) for text in data if text != "[DONE]"]
+
+
+def openai_body(
+    prompt: str,
+    *,
+    model: str,
+    stream: bool,
+    max_tokens: int = 0,
+    stop: str = "",
+    tool: str = "",
+    schema: Json | None = None,
+) -> Json:
+    body: Json = {"model": model, "messages": [{"role": "user", "content": prompt}]}
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    if max_tokens:
+        body["max_tokens"] = max_tokens
+    if stop:
+        body["stop"] = [stop]
+    if tool:
+        body["tools"] = [{"type": "function", "function": {"name": tool, "parameters": SCHEMA}}]
+    if schema:
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    return body
+
+
+def openai_whole(answer: Json) -> Heard:
+    (choice,) = answer["choices"]
+    calls = [call["function"] for call in choice["message"].get("tool_calls", [])]
+    return Heard(
+        choice["message"]["content"] or "",
+        choice["finish_reason"],
+        answer["usage"]["prompt_tokens"],
+        answer["usage"]["completion_tokens"],
+        [(call["name"], msgspec.json.decode(call["arguments"])) for call in calls],
+    )
+
+
+def openai_streamed(body: bytes) -> Heard:
+    *chunks, last = sse(body)
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    calls: dict[int, list[str]] = {}
+    for delta in deltas:
+        for call in delta.get("tool_calls", []):
+            name = call["function"].get("name", "")
+            known = calls.setdefault(call["index"], [name, ""])
+            known[1] += call["function"]["arguments"]
+    return Heard(
+        "".join(delta.get("content") or "" for delta in deltas),
+        chunks[-1]["choices"][0]["finish_reason"],
+        last["usage"]["prompt_tokens"],
+        last["usage"]["completion_tokens"],
+        [(name, msgspec.json.decode(arguments)) for name, arguments in calls.values()],
+    )
+
+
+def anthropic_body(
+    prompt: str,
+    *,
+    model: str,
+    stream: bool,
+    max_tokens: int = 4_096,
+    stop: str = "",
+    tool: str = "",
+    schema: Json | None = None,
+) -> Json:
+    body: Json = {
+        "model": model,
+        "max_tokens": max_tokens,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": prompt}]}],
+    }
+    if stream:
+        body["stream"] = True
+    if stop:
+        body["stop_sequences"] = [stop]
+    if tool:
+        body["tools"] = [{"name": tool, "input_schema": SCHEMA}]
+    if schema:
+        body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+    return body
+
+
+def anthropic_whole(answer: Json) -> Heard:
+    assert (answer["type"], answer["role"]) == ("message", "assistant")
+    blocks: list[Json] = answer["content"]
+    return Heard(
+        "".join(block["text"] for block in blocks if block["type"] == "text"),
+        answer["stop_reason"],
+        answer["usage"]["input_tokens"],
+        answer["usage"]["output_tokens"],
+        [(block["name"], block["input"]) for block in blocks if block["type"] == "tool_use"],
+    )
+
+
+def anthropic_streamed(body: bytes) -> Heard:
+    """Follows the order of events that the reference gives, and adds up what they carry."""
+    start, *events, ended, stop = sse(body)
+    assert (start["type"], ended["type"], stop["type"]) == ("message_start", "message_delta", "message_stop")
+    message: Json = start["message"]
+    assert (message["content"], message["stop_reason"]) == ([], None)
+    arguments = ""
+    for event in events:
+        match event["type"]:
+            case "content_block_start":
+                assert event["index"] == len(message["content"])
+                message["content"].append(event["content_block"])
+                arguments = ""
+            case "content_block_delta":
+                delta, block = event["delta"], message["content"][event["index"]]
+                if delta["type"] == "text_delta":
+                    block["text"] += delta["text"]
+                else:
+                    arguments += delta["partial_json"]
+            case "content_block_stop":
+                if arguments:
+                    message["content"][event["index"]]["input"] = msgspec.json.decode(arguments)
+            case kind:
+                assert kind == "ping"
+    message["stop_reason"] = ended["delta"]["stop_reason"]
+    message["usage"] |= ended["usage"]
+    return anthropic_whole(message)
+
+
+def gemini_body(
+    prompt: str,
+    *,
+    model: str,
+    stream: bool,
+    max_tokens: int = 0,
+    stop: str = "",
+    tool: str = "",
+    schema: Json | None = None,
+) -> Json:
+    config: Json = {}
+    if max_tokens:
+        config["maxOutputTokens"] = max_tokens
+    if stop:
+        config["stopSequences"] = [stop]
+    if schema:
+        config |= {"responseMimeType": "application/json", "responseJsonSchema": schema}
+    body: Json = {"contents": [{"role": "user", "parts": [{"text": prompt}]}], "generationConfig": config}
+    if tool:
+        shouted = {"type": "OBJECT", "properties": {"city": {"type": "STRING"}}, "required": ["city"]}
+        body["tools"] = [{"functionDeclarations": [{"name": tool, "parameters": shouted}]}]
+    return body
+
+
+def gemini_whole(answer: Json) -> Heard:
+    return gemini_heard([answer])
+
+
+def gemini_streamed(body: bytes) -> Heard:
+    return gemini_heard(sse(body))
+
+
+def gemini_heard(answers: Iterable[Json]) -> Heard:
+    parts: list[Json] = []
+    finish, usage = "", dict[str, int]()
+    for answer in answers:
+        assert not finish, "an event after the one with the finish reason"
+        (candidate,) = answer["candidates"]
+        parts += candidate["content"]["parts"]
+        finish, usage = candidate.get("finishReason", ""), answer["usageMetadata"]
+    calls = [part["functionCall"] for part in parts if "functionCall" in part]
+    assert usage["totalTokenCount"] == usage["promptTokenCount"] + usage["candidatesTokenCount"]
+    return Heard(
+        "".join(part.get("text", "") for part in parts),
+        finish,
+        usage["promptTokenCount"],
+        usage["candidatesTokenCount"],
+        [(call["name"], call["args"]) for call in calls],
+    )
+
+
+def ollama_body(
+    prompt: str,
+    *,
+    model: str,
+    stream: bool,
+    max_tokens: int = -1,
+    stop: str = "",
+    tool: str = "",
+    schema: Json | None = None,
+) -> Json:
+    body: Json = {"model": model, "messages": [{"role": "user", "content": prompt}]}
+    body["options"] = {"num_predict": max_tokens, "num_ctx": 4096} | ({"stop": [stop]} if stop else {})
+    if not stream:
+        body["stream"] = False
+    if tool:
+        body["tools"] = [{"type": "function", "function": {"name": tool, "parameters": SCHEMA}}]
+    if schema:
+        body["format"] = schema
+    return body
+
+
+def ollama_whole(answer: Json) -> Heard:
+    return ollama_heard([answer])
+
+
+def ollama_streamed(body: bytes) -> Heard:
+    assert body.endswith(b"\n")
+    return ollama_heard([msgspec.json.decode(line) for line in body.splitlines()])
+
+
+def ollama_heard(lines: list[Json]) -> Heard:
+    assert [line["done"] for line in lines] == [False] * (len(lines) - 1) + [True]
+    calls = [call["function"] for line in lines for call in line["message"].get("tool_calls", [])]
+    last = lines[-1]
+    return Heard(
+        "".join(line["message"]["content"] for line in lines),
+        last["done_reason"],
+        last["prompt_eval_count"],
+        last["eval_count"],
+        [(call["name"], call["arguments"]) for call in calls],
+    )
+
+
+OPENAI = Speaker(
+    "openai",
+    ("/v1/chat/completions", "/v1/chat/completions"),
+    openai_body,
+    openai_whole,
+    openai_streamed,
+    {},
+    ("stop", "length", "tool_calls"),
+    lambda body: (body["error"]["message"], body["error"]["type"]),
+)
+ANTHROPIC = Speaker(
+    "anthropic",
+    ("/v1/messages", "/v1/messages"),
+    anthropic_body,
+    anthropic_whole,
+    anthropic_streamed,
+    {"anthropic-version": "2026-10-21"},
+    ("end_turn", "max_tokens", "tool_use"),
+    lambda body: (body["error"]["message"], body["error"]["type"]),
+)
+GEMINI = Speaker(
+    "gemini",
+    (
+        "/v1beta/models/{model}:generateContent",
+        "/v1beta/models/{model}:streamGenerateContent?alt=sse",
+    ),
+    gemini_body,
+    gemini_whole,
+    gemini_streamed,
+    {},
+    ("STOP", "MAX_TOKENS", "STOP"),
+    lambda body: (body["error"]["message"], body["error"]["status"]),
+)
+OLLAMA = Speaker(
+    "ollama",
+    ("/api/chat", "/api/chat"),
+    ollama_body,
+    ollama_whole,
+    ollama_streamed,
+    {},
+    ("stop", "length", "stop"),
+    lambda body: (body["error"], ""),
+)
+SPEAKERS = [OPENAI, ANTHROPIC, GEMINI, OLLAMA]
