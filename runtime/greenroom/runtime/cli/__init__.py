@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from greenroom.runtime.cli.ask import ask
 from greenroom.runtime.cli.costs import costs
 from greenroom.runtime.cli.run import run
 from greenroom.runtime.cli.simulate import simulate
@@ -19,6 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(run)
+app.command()(ask)
 app.command()(costs)
 app.command()(simulate)
 
