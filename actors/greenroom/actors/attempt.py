@@ -23,8 +23,8 @@ from greenroom.actors.events import (
     Usage,
 )
 from greenroom.actors.kernel import ActorExited, ActorRef, Cast, Clock, Overloaded, Refused
-from greenroom.actors.ledger import Account, Hold, Outbox, Settle
-from greenroom.actors.limiter import Admit, Freeze, Release
+from greenroom.actors.ledger import Account, Budget, BudgetExceeded, Hold, Outbox, Settle
+from greenroom.actors.limiter import BATCH, Admit, Freeze, Release
 from greenroom.actors.pool import Lease, Outcome, Sockets
 from greenroom.actors.prices import Price, usd
 from greenroom.actors.providers import Completion, WireRequest
@@ -44,17 +44,24 @@ class Line(Struct, frozen=True):
 
 
 class CallState(Struct, gc=False):
-    """What stays the same over a call's attempts, and what they add up to."""
+    """What stays the same over a call's attempts, and what they add up to.
+
+    `input_bound` and `max_tokens` are the most tokens in and out. `budget_pusd` is the most that all attempts together
+    may be charged; `max_tokens_set` is the bound that a budget demanded of an answer where the caller gave none.
+    """
 
     id: int
     route: Route
     line: Line
     wire: WireRequest
+    input_bound: int
     max_tokens: int
     account: Account
     priority: int
     started_s: float
     deadline_s: float
+    budget_pusd: int | None = None
+    max_tokens_set: int | None = None
     cost_pusd: int = 0
     usage: Usage = Usage()
 
@@ -63,7 +70,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     """A whole answer.
 
     `usage` and `cost_usd` are of all attempts together; `raw` is the provider's own JSON, one line, or OpenAI's
-    `chat.completion` of it where it was streamed.
+    `chat.completion` of it where it was streamed. `max_tokens_set` is the bound that was set on the answer because a
+    budget applies and the caller gave none; None: the caller's own, or none.
     """
 
     text: str
@@ -79,6 +87,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     refusal: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    max_tokens_set: int | None = None
 
     @property
     def cost_usd(self) -> Decimal:
@@ -146,10 +155,21 @@ class Attempts:
         self._max_freeze_s = max_freeze_s
 
     def begin(self, call: CallState, number: int) -> Attempt:
-        """Make an attempt known to those who outlive the ledger. `give_back` must follow, whatever happens."""
-        attempt = Attempt(hold := self._hold(call, number), hold.bound_pusd)
-        self._outbox.open(attempt.hold)
-        return attempt
+        """Reckon what an attempt may cost, and make sure that it can be settled. Unless it raises, `give_back` must follow.
+
+        Raises:
+            BudgetExceeded: the call's own budget has no room for it.
+            TooManyUnsettled: see there.
+        """
+        hold = self._hold(call, number)
+        cap_pusd = call.budget_pusd
+        if cap_pusd is not None and call.cost_pusd + hold.bound_pusd > cap_pusd:
+            budget = Budget("call", cap_pusd)
+            raise BudgetExceeded(
+                budget, None, settled_pusd=call.cost_pusd, held_pusd=0, asked_pusd=hold.bound_pusd
+            )
+        self._outbox.open(hold)
+        return Attempt(hold, hold.bound_pusd)
 
     async def acquire(self, call: CallState, attempt: Attempt) -> aiohttp.ClientSession:
         """Money, then a permit, then a connection, each within what is left of the call.
@@ -163,8 +183,10 @@ class Attempts:
         admit = Admit(ticket, len(call.wire.body) // _BYTES_PER_TOKEN + call.max_tokens, call.priority)
         try:
             await self._ledger.call(hold, timeout=self._left_s(call))
+        except Overloaded:
+            # The mailbox's word, not the ledger's: a ledger before this one may have granted it, so it is settled.
+            raise
         except Refused:
-            self._outbox.drop(hold)
             attempt.refused = True
             raise
         except (TimeoutError, ActorExited) as error:
@@ -218,16 +240,16 @@ class Attempts:
         )
 
     def _hold(self, call: CallState, number: int) -> Hold:
-        # A token is never less than a byte, so the body's length bounds the input whatever the tokeniser.
         return Hold(
             ticket=self._next_ticket(),
             call_id=call.id,
             number=number,
             provider=call.route.provider,
             model=call.route.model,
-            bound_pusd=call.route.price.bound_pusd(len(call.wire.body), call.max_tokens),
+            bound_pusd=call.route.price.bound_pusd(call.input_bound, call.max_tokens),
             account=call.account,
             started_at_ms=int(self._clock.time() * 1000),
+            wait=call.priority == BATCH,
         )
 
     def _left_s(self, call: CallState) -> float:

@@ -13,9 +13,11 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 import aiohttp
+from msgspec import Struct, structs
 from yarl import URL
 
 from greenroom.actors.attempt import Attempt, Attempts, CallState, Line, Reply
+from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS, input_tokens_bound, output_tokens_bound
 from greenroom.actors.catalog import Resolve
 from greenroom.actors.events import (
     AttemptFailed,
@@ -27,7 +29,7 @@ from greenroom.actors.events import (
 )
 from greenroom.actors.exchange import Answer, ExchangeFailed, StreamBody, exchange, open_stream
 from greenroom.actors.kernel import ActorRef, Clock, Refused
-from greenroom.actors.ledger import Account, Outbox
+from greenroom.actors.ledger import Account, Budgets, Outbox
 from greenroom.actors.limiter import INTERACTIVE
 from greenroom.actors.providers import (
     ChatRequest,
@@ -43,8 +45,6 @@ from greenroom.actors.streaming import EventStream, LiveStream
 
 __all__ = ["Closed", "Flow", "Reply", "RuntimeFailed"]
 
-_ASSUMED_OUTPUT_TOKENS = 4096
-"""Output that a hold reckons with where the caller sets no `max_tokens`."""
 _NOBODY = Account()
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
@@ -56,6 +56,15 @@ class _Send(Protocol[_T_co]):
     async def __call__(
         self, session: aiohttp.ClientSession, url: URL, request: WireRequest, stalls: Stalls, left_s: float, /
     ) -> _T_co: ...
+
+
+class _Terms(Struct, frozen=True):
+    """What a caller says besides the request."""
+
+    account: Account
+    priority: int
+    timeout_s: float | None
+    budget_pusd: int | None
 
 
 class Closed(Refused):
@@ -80,6 +89,7 @@ class Flow:
         clock: time and sleep.
         retries: the retry policy.
         tell: where events go.
+        budgets: the configured budgets.
     """
 
     def __init__(
@@ -93,8 +103,10 @@ class Flow:
         clock: Clock,
         retries: Retries,
         tell: Callable[[Event], None],
+        budgets: Budgets,
     ) -> None:
         self._catalog = catalog
+        self._budgets = budgets
         self._attempts = Attempts(ledger, outbox, next_ticket, clock, retries.max_retry_after_s)
         self._ensure = ensure
         self._next_ticket = next_ticket
@@ -132,6 +144,7 @@ class Flow:
         account: Account = _NOBODY,
         priority: int = INTERACTIVE,
         timeout_s: float | None = None,
+        budget_pusd: int | None = None,
         streamed: bool = False,
     ) -> Reply:
         """Ask a model, and wait for its whole answer.
@@ -141,19 +154,22 @@ class Flow:
             account: whom to charge.
             priority: 0 interactive, 1 batch.
             timeout_s: for everything, waiting and retries included; None: the provider's `stalls.total_s`.
+            budget_pusd: the most that all attempts together may be charged; None: what other budgets allow.
             streamed: whether to have it streamed, and put together here: a silence is then noticed earlier.
 
         Raises:
-            Refused: before anything is sent: `UnknownModel`, `Unpriced`, `StorageFailed`, `TooManyWaiting`...
+            Refused: before anything is sent: `UnknownModel`, `Unpriced`, `BudgetExceeded`, `StorageFailed`, `TooManyWaiting`...;
+                `BudgetExceeded` also between attempts.
             ProviderFailed: the last attempt's failure, when it cannot be mended or attempts or time ran out.
 
         Cancelling closes the connection, gives permit and lease back, and settles the attempt: at its upper bound,
         marked estimated, if the request had gone out (the provider may well serve it), else at nothing.
+
+        Where a budget applies and the request sets no `max_tokens`, one is set, and told in the reply.
         """
         attempt = self._attempt_put_together if streamed else self._attempt
-        return await self._unless_closed(
-            partial(self._answer, request, account, priority, timeout_s, attempt, stream=streamed)
-        )
+        terms = _Terms(account, priority, timeout_s, budget_pusd)
+        return await self._unless_closed(partial(self._answer, request, terms, attempt, stream=streamed))
 
     def stream(
         self,
@@ -162,6 +178,7 @@ class Flow:
         account: Account = _NOBODY,
         priority: int = INTERACTIVE,
         timeout_s: float | None = None,
+        budget_pusd: int | None = None,
     ) -> EventStream:
         """Ask a model, and be told its answer as it comes: `async with flow.stream(...) as events`.
 
@@ -172,9 +189,8 @@ class Flow:
         lease back, and settles the attempt, marked estimated: its input, and the output that came, each at its upper
         bound. `timeout_s` holds for a caller that does not read on, too.
         """
-        begin = partial(
-            self._answer, request, account, priority, timeout_s, self._attempt_streamed, stream=True
-        )
+        terms = _Terms(account, priority, timeout_s, budget_pusd)
+        begin = partial(self._answer, request, terms, self._attempt_streamed, stream=True)
         return EventStream(partial(self._unless_closed, begin), self._streamed, self._gave_up)
 
     async def _unless_closed(self, ask: Callable[[], Awaitable[_T]]) -> _T:
@@ -198,14 +214,12 @@ class Flow:
     async def _answer(
         self,
         request: ChatRequest,
-        account: Account,
-        priority: int,
-        timeout_s: float | None,
+        terms: _Terms,
         attempt: Callable[[CallState, int], Awaitable[_T]],
         *,
         stream: bool,
     ) -> _T:
-        call = await self._begin(request, account, priority, timeout_s, stream=stream)
+        call = await self._begin(request, terms, stream=stream)
         return await self._until_answered(call, attempt)
 
     async def _until_answered(
@@ -235,31 +249,36 @@ class Flow:
                 raise ProviderFailed(error, cost_pusd=call.cost_pusd)
             await self._clock.sleep(delay_s)
 
-    async def _begin(
-        self,
-        request: ChatRequest,
-        account: Account,
-        priority: int,
-        timeout_s: float | None,
-        *,
-        stream: bool,
-    ) -> CallState:
+    async def _begin(self, request: ChatRequest, terms: _Terms, *, stream: bool) -> CallState:
         route = await self._catalog.call(Resolve(request.model))
         line = self._lines.get(route.provider)
         if line is None:
             line = self._lines[route.provider] = await self._ensure(route.provider)
+        max_tokens_set = None
+        if request.max_tokens is None and self._is_capped(terms):
+            # An answer without a bound has no price that could be held.
+            max_tokens_set = ASSUMED_OUTPUT_TOKENS
+            request = structs.replace(request, max_tokens=max_tokens_set)
+        wire = route.codec.encode(request, route.model, stream=stream)
         now_s = self._clock.monotonic()
         return CallState(
             id=self._next_ticket(),
             route=route,
             line=line,
-            wire=route.codec.encode(request, route.model, stream=stream),
-            max_tokens=request.max_tokens or _ASSUMED_OUTPUT_TOKENS,
-            account=account,
-            priority=priority,
+            wire=wire,
+            input_bound=input_tokens_bound(request, len(wire.body), route.model),
+            max_tokens=output_tokens_bound(request),
+            account=terms.account,
+            priority=terms.priority,
             started_s=now_s,
-            deadline_s=now_s + (timeout_s or route.settings.stalls.total_s),
+            deadline_s=now_s + (terms.timeout_s or route.settings.stalls.total_s),
+            budget_pusd=terms.budget_pusd,
+            max_tokens_set=max_tokens_set,
         )
+
+    def _is_capped(self, terms: _Terms) -> bool:
+        account = terms.account
+        return terms.budget_pusd is not None or bool(account.budgets or self._budgets.bind(account))
 
     async def _attempt(self, call: CallState, number: int) -> Reply:
         """One attempt: hold, admit, lease, send, read; then give back whatever was granted."""
@@ -394,6 +413,7 @@ class Flow:
             refusal=completion.refusal,
             tool_calls=completion.tool_calls,
             logprobs=completion.logprobs,
+            max_tokens_set=call.max_tokens_set,
         )
 
 

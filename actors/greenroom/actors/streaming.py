@@ -173,9 +173,7 @@ class LiveStream:
         self.attempt.usage = self._accumulator.usage or self.attempt.usage
         if came:
             call = self.call
-            self.attempt.most_pusd = call.route.price.bound_pusd(
-                len(call.wire.body), min(call.max_tokens, came)
-            )
+            self.attempt.most_pusd = call.route.price.bound_pusd(call.input_bound, min(call.max_tokens, came))
 
     def _give_back(self) -> None:
         self._over = True

@@ -33,7 +33,7 @@ from greenroom.actors.batch import (
 )
 from greenroom.actors.flow import Reply, RuntimeFailed
 from greenroom.actors.kernel import ActorSystem, Clock
-from greenroom.actors.ledger import Budgets
+from greenroom.actors.ledger import Account, Budgets
 from greenroom.actors.prices import pico_usd
 from greenroom.actors.providers import ChatRequest, Message
 from greenroom.actors.providers.hosts import SIMULATOR, simulator
@@ -50,6 +50,7 @@ from greenroom.supervisors.tree import Tree, start_tree
 _SETTLE_TIMEOUT_S = 5.0
 # Looked up when imported: metadata lies in files, and the loop must not read any.
 _VERSION = version("greenroom")
+_NOBODY = Account()
 _SIMULATED_LATENCY = "lognormal(p50=0.15,p95=0.4)"
 _Result = TypeVar("_Result")
 Failure: TypeAlias = "asyncio.Future[RuntimeFailed]"
@@ -179,6 +180,8 @@ class Runtime:
         temperature: float | None = None,
         seed: int | None = None,
         timeout_s: float | None = None,
+        budget_usd: Decimal | str | float | None = None,
+        tag: str | None = None,
     ) -> Reply:
         """Ask a model, and wait for its whole answer.
 
@@ -189,15 +192,26 @@ class Runtime:
             temperature: as the provider takes it.
             seed: for providers that can repeat themselves.
             timeout_s: for everything, waiting and retries included.
+            budget_usd: the most that the call may be charged, all attempts together.
+            tag: what the spend is booked under, and what budget of `[budgets.tags]` binds it.
+
+        Where a budget applies and `max_tokens` is None, one is set, and told as `reply.max_tokens_set`.
 
         Raises:
-            Refused: before anything is sent: an unknown or unpriced model, a database that cannot be written.
+            Refused: before anything is sent: an unknown or unpriced model, a budget without room
+                (`BudgetExceeded`), a database that cannot be written.
             ProviderFailed: no attempt succeeded.
+            ValueError: `budget_usd` is no sum of dollars.
 
         Cancelling closes the connection and settles what was used; see `Flow.chat`.
         """
         request = self._request(model, messages, max_tokens, temperature, seed)
-        return await self._running().flow.chat(request, timeout_s=timeout_s)
+        return await self._running().flow.chat(
+            request,
+            account=Account(tag=tag) if tag else _NOBODY,
+            timeout_s=timeout_s,
+            budget_pusd=_pico_usd(budget_usd),
+        )
 
     def stream(
         self,
@@ -208,6 +222,8 @@ class Runtime:
         temperature: float | None = None,
         seed: int | None = None,
         timeout_s: float | None = None,
+        budget_usd: Decimal | str | float | None = None,
+        tag: str | None = None,
     ) -> EventStream:
         """Ask a model, and be told its answer as it comes.
 
@@ -221,7 +237,12 @@ class Runtime:
         iteration stands at `EventStream`. Leaving the block early closes the connection and settles what came.
         """
         request = self._request(model, messages, max_tokens, temperature, seed)
-        return self._running().flow.stream(request, timeout_s=timeout_s)
+        return self._running().flow.stream(
+            request,
+            account=Account(tag=tag) if tag else _NOBODY,
+            timeout_s=timeout_s,
+            budget_pusd=_pico_usd(budget_usd),
+        )
 
     async def batch(
         self,
@@ -235,6 +256,7 @@ class Runtime:
         params: Mapping[str, object] | None = None,
         concurrency: int = 64,
         retry_failed: bool = False,
+        streamed: bool = False,
         budget_usd: Decimal | str | float | None = None,
         tag: str | None = None,
     ) -> Job:
@@ -252,6 +274,7 @@ class Runtime:
             params: request options for all lines, such as `{"temperature": 0.2}`.
             concurrency: how many lines may be in flight.
             retry_failed: ask lines again that failed in an earlier run.
+            streamed: have answers streamed, and put together here.
             budget_usd: the most that the job may ever be charged, earlier runs included. A line that has no room waits
                 for what lines in flight leave over; when there is none left, the job halts, and the same call with a
                 larger budget goes on with it.
@@ -278,7 +301,8 @@ class Runtime:
             form=form_of(Path(source)),
             concurrency=concurrency,
             retry_failed=retry_failed,
-            budget_pusd=None if budget_usd is None else pico_usd(budget_usd),
+            streamed=streamed,
+            budget_pusd=_pico_usd(budget_usd),
             tag=tag,
         )
         found = await anyio.to_thread.run_sync(
@@ -383,6 +407,10 @@ async def unless_failed(waiting: Awaitable[_Result], failure: Failure) -> _Resul
         return task.result()
     finally:
         task.cancel()
+
+
+def _pico_usd(value: Decimal | str | float | None) -> int | None:
+    return None if value is None else pico_usd(value)
 
 
 def _looked_at(ended: "asyncio.Future[JobProgress]") -> None:

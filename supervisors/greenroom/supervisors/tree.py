@@ -100,5 +100,6 @@ async def start_tree(
         clock=clock,
         retries=retries,
         tell=tell,
+        budgets=budgets,
     )
     return Tree(root=root, store=store, ledger=ledger, flow=flow, outbox=outbox, lines=lines, jobs=jobs)

@@ -41,7 +41,7 @@ class Outbox:
             self._holds[hold.ticket] = hold
 
     def drop(self, hold: Hold) -> None:
-        """It has not, or not after all: there is nothing to settle."""
+        """The ledger's word that it has not, after all: its row could not be written."""
         self._holds.pop(hold.ticket, None)
 
     def settle(self, settle: Settle) -> None:
