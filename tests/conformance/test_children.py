@@ -491,6 +491,25 @@ async def test_V44_it_answers_and_obeys_while_a_childs_init_hangs(system: ActorS
     assert await system.stop(supervisor) == Shutdown()
 
 
+async def test_V44_a_restart_that_fails_without_waiting_lets_requests_overtake_it(
+    system: ActorSystem,
+) -> None:
+    made = 0
+
+    def make() -> Plain:
+        nonlocal made
+        made += 1
+        if made > 1:
+            raise ValueError("once was enough")
+        return Plain()
+
+    supervisor = await supervise(system, ChildSpec("loops", make), intensity=1_000_000)
+    system.kill((await refs(supervisor))["loops"])
+    await supervisor.call(TerminateChild("loops"))
+    assert (await infos(supervisor))["loops"].state == "stopped"
+    assert made > 1
+
+
 # --- trees --------------------------------------------------------------------------------------------------------------
 
 

@@ -172,7 +172,9 @@ async def test_S10_a_message_sent_before_exiting_arrives_before_down(system: Act
         watcher.cast("last_words")
         puppet.stop()
 
+    await system.suspend(watcher)  # so that both wait in its mailbox
     await sender.call(Do(say_and_end))
+    await system.resume(watcher)
     await settle()
     expect("S10", *await seen(watcher))
 

@@ -1,18 +1,5 @@
-"""A system on a clock that stands still, for every test of the supervisors."""
+"""A system on a clock that stands still, for every test here."""
 
-from collections.abc import AsyncIterator
+from tests.conformance.stage import clock, reports, system
 
-import pytest
-
-from greenroom.actors import ActorSystem, FakeClock
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def system(clock: FakeClock) -> AsyncIterator[ActorSystem]:
-    async with ActorSystem(clock=clock) as opened:
-        yield opened
+__all__ = ["clock", "reports", "system"]
