@@ -288,7 +288,12 @@ class Batch(Actor):
             self._taken_up += 1  # Passed over as the scan said, and the caller agreed to.
             return
         try:
-            reply = await self._flow.chat(line.request, account=self._account, priority=BATCH)
+            reply = await self._flow.chat(
+                line.request,
+                account=self._account,
+                priority=BATCH,
+                streamed=self._job.request.streamed,
+            )
         except Closed:
             self._taken_up += 1
             self._state = "stopping" if self._state == "running" else self._state

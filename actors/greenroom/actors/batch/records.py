@@ -93,7 +93,8 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     `path` is the file to read, JSON lines or CSV by `form`; `source` is what to call it (for standard input the two
     differ). `out` None: no file, the rows are the output; a name that ends in `.csv` is written as CSV, any other as
     OpenAI's batch output lines. `concurrency` is how many lines may be in flight. `budget_pusd` caps what the job may
-    ever be charged, earlier runs included; it may be another one when the job is gone on with.
+    ever be charged, earlier runs included; it may be another one when the job is gone on with. `streamed` answers are
+    put together here: a server that falls silent is noticed earlier, and results are the same.
     """
 
     path: Path
@@ -104,6 +105,7 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     limit: int | None = None
     concurrency: int = 64
     retry_failed: bool = False
+    streamed: bool = False
     budget_pusd: int | None = None
     tag: str | None = None
 
