@@ -52,6 +52,7 @@ class Options(Struct, frozen=True, kw_only=True):
     as_json: bool
     skip_invalid: bool
     retry_failed: bool
+    streamed: bool
     config: Path | None
 
     @property
@@ -106,6 +107,7 @@ def job_request(options: Options, chosen: Chosen, files: ExitStack) -> JobReques
         limit=options.limit,
         concurrency=options.concurrency,
         retry_failed=options.retry_failed,
+        streamed=options.streamed,
     )
 
 

@@ -107,6 +107,12 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Ask the lines again that failed in an earlier run.")
     ] = False,
+    streamed: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Have answers streamed: a silent server is noticed earlier. Results are the same."
+        ),
+    ] = False,
     config: Annotated[
         Path | None, typer.Option(help="Configuration file. [default: greenroom.toml, if there is one]")
     ] = None,
@@ -156,6 +162,7 @@ def run(
         as_json=as_json,
         skip_invalid=skip_invalid,
         retry_failed=retry_failed,
+        streamed=streamed,
         config=config,
     )
     try:
