@@ -192,6 +192,18 @@ class TestChoosing:
         assert chosen.keys["groq"].reveal() == "k"
         assert "GROQ_API_KEY" in chosen.how
 
+    async def test_geminis_key_has_two_names(self) -> None:
+        for environ in ({"GOOGLE_API_KEY": "k"}, {"GEMINI_API_KEY": "k", "GOOGLE_API_KEY": "other"}):
+            chosen = await choose_providers(Settings(), environ)
+            assert list(chosen.providers) == ["gemini"]
+            assert chosen.keys["gemini"].reveal() == "k"
+            assert next(iter(environ)) in chosen.how
+
+    async def test_anthropics_address_is_given_without_its_version(self) -> None:
+        environ = {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "https://proxy.example/"}
+        chosen = await choose_providers(Settings(), environ)
+        assert chosen.providers["anthropic"].base_url == "https://proxy.example/v1"
+
     async def test_a_vendors_address_may_be_another(self) -> None:
         async with serving(answer(LISTING)) as url:
             environ = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": url}

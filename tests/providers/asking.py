@@ -27,7 +27,7 @@ SCHEMA: Json = {
     "required": ["answer"],
     "additionalProperties": False,
 }
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNgYAAAAAMAASsJTYQAAAAASUVORK5CYII="
 IMAGE = ImagePart(ImageUrl(f"data:image/png;base64,{PIXEL}"))
 IMAGE_BY_URL = ImagePart(ImageUrl("https://h.example/x.png"))
 LOOKED = (

@@ -65,13 +65,18 @@ def answer_of(codec: Codec, body: bytes) -> Completion:
     return accumulator.completion()
 
 
-def assert_told_however_cut(codec: Codec, body: bytes, story: Sequence[StreamEvent]) -> None:
+def assert_told_however_cut(
+    codec: Codec,
+    body: bytes,
+    story: Sequence[StreamEvent],
+    after_it: Sequence[bytes] = (b"\n\n", b"data: rubbish\n\n", b"\x00\xff{"),
+) -> None:
     """A body tells `story` whole, one byte at a time, cut in two at every offset, and with more behind it."""
     assert merged(events_of(codec.stream_decoder(), [body])) == story
     assert merged(events_of(codec.stream_decoder(), byte_by_byte(body))) == story
     for at in range(1, len(body)):
         assert merged(events_of(codec.stream_decoder(), [body[:at], body[at:]])) == story, at
-    for rubbish in (b"\n\n", b"data: rubbish\n\n", b"\x00\xff{", body):
+    for rubbish in after_it:
         assert merged(events_of(codec.stream_decoder(), [body, rubbish])) == story
         assert merged(events_of(codec.stream_decoder(), [body + rubbish])) == story
 

@@ -14,10 +14,13 @@ import pytest
 
 from greenroom.actors.events import Usage
 from greenroom.actors.prices import PriceTable, usd
-from greenroom.actors.providers import AnthropicMessages, Codec
+from greenroom.actors.providers import AnthropicMessages, Codec, Gemini
 
 GOLDEN = Path(__file__).parent / "golden"
-CODECS: dict[str, Codec] = {"anthropic-messages": AnthropicMessages("anthropic")}
+CODECS: dict[str, Codec] = {
+    "anthropic-messages": AnthropicMessages("anthropic"),
+    "gemini": Gemini("gemini"),
+}
 
 
 def files() -> list[Any]:

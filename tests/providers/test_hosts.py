@@ -12,7 +12,7 @@ from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS, SIMULATOR
 from greenroom.actors.providers.wires import codec_for
 
 NAMED = {
-    "openai", "anthropic", "groq", "mistral", "openrouter", "together", "fireworks", "deepseek", "xai", "perplexity",
+    "openai", "anthropic", "gemini", "groq", "mistral", "openrouter", "together", "fireworks", "deepseek", "xai", "perplexity",
     "cerebras", "nvidia",
 }  # fmt: skip
 LOCAL = {"ollama", "lmstudio", "llamacpp", "vllm"}
@@ -84,3 +84,12 @@ def test_what_a_request_to_it_holds(name: str, whole: dict[str, object], streame
     asked = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]} | whole
     assert json.loads(codec.encode(request, "m").body) == asked
     assert json.loads(codec.encode(request, "m", stream=True).body) == asked | {"stream": True} | streamed
+
+
+def test_a_request_to_gemini_has_shapes_of_its_own() -> None:
+    codec = codec_for("gemini", HOSTS["gemini"])
+    wire = codec.encode(ChatRequest(model="gemini/m", messages=(Message("user", "Hi"),)), "m")
+    assert (wire.path, json.loads(wire.body)) == (
+        "/models/m:generateContent",
+        {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
+    )

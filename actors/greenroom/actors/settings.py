@@ -86,13 +86,14 @@ class ProviderSettings(_Section, frozen=True):
 
     `free` means nothing is charged (local hosts); without it a model that has no price is refused. `stream_usage`
     is whether the host takes `stream_options`; `stream_end = "finish_reason"` is for hosts that leave `[DONE]` out.
-    `api_version` is of Anthropic's wire alone; None: the newest.
+    `api_key_env_else` is looked at where `api_key_env` is not set. `api_version` is of Anthropic's wire alone; None: the newest.
     """
 
     base_url: str
-    wire: Literal["openai-chat", "anthropic-messages"] = "openai-chat"
+    wire: Literal["openai-chat", "anthropic-messages", "gemini"] = "openai-chat"
     api_version: Literal["2023-06-01", "2026-10-21"] | None = None
     api_key_env: str | None = None
+    api_key_env_else: str | None = None
     api_key_file: str | None = None
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stream_usage: bool = True

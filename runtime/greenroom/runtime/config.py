@@ -80,9 +80,9 @@ def read_key(name: str, host: ProviderSettings, environ: Mapping[str, str]) -> S
             raise ConfigError(f"provider {name}: {where} cannot be read: {error}") from None
         if not value:
             raise ConfigError(f"provider {name}: {where} is empty; write the key into it")
-    elif host.api_key_env is not None:
-        where = host.api_key_env
-        value = environ.get(host.api_key_env, "").strip()
+    elif (variable := key_variable(host, environ)) is not None:
+        where = variable
+        value = environ.get(variable, "").strip()
         if not value:
             raise ConfigError(f"provider {name} needs a key: set {where}, or api_key_file in its table")
     else:
@@ -90,6 +90,13 @@ def read_key(name: str, host: ProviderSettings, environ: Mapping[str, str]) -> S
     if not value.isascii() or not value.isprintable():
         raise ConfigError(f"provider {name}: {where} holds characters that no HTTP header can")
     return Secret(value)
+
+
+def key_variable(host: ProviderSettings, environ: Mapping[str, str]) -> str | None:
+    """The variable that a host's key stands in: the first of its two that is set, or its own where none is."""
+    if host.api_key_env and not environ.get(host.api_key_env) and environ.get(host.api_key_env_else or ""):
+        return host.api_key_env_else
+    return host.api_key_env
 
 
 def check_url(url: str, where: str) -> None:

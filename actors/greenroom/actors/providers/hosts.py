@@ -21,6 +21,14 @@ HOSTS: dict[str, ProviderSettings] = {
         api_key_env="ANTHROPIC_API_KEY",
         default_model="claude-haiku-5-5",
     ),
+    "gemini": ProviderSettings(
+        base_url="https://generativelanguage.googleapis.com/v1",
+        wire="gemini",
+        api_key_env="GEMINI_API_KEY",
+        api_key_env_else="GOOGLE_API_KEY",
+        default_model="gemini-3.5-flash-lite",
+        price_provider="google",
+    ),
     "groq": ProviderSettings(
         base_url="https://api.groq.com/openai/v1",
         api_key_env="GROQ_API_KEY",

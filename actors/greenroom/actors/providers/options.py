@@ -5,7 +5,7 @@ passes them on never looks inside. The others read them here, once, and here is 
 wire cannot express is refused by its name.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 import msgspec
@@ -24,7 +24,7 @@ from greenroom.actors.providers.chat import (
 ASSUMED_OUTPUT_TOKENS = 4096
 """The output bound that a wire which demands one is sent where the caller gave none."""
 
-_SET_BY_GREENROOM = frozenset({"stream", "stream_options"})
+_SET_BY_GREENROOM = frozenset({"stream", "stream_options", "n"})
 _NOT_ASKED_FOR: dict[str, object] = {
     "presence_penalty": 0,
     "frequency_penalty": 0,
@@ -243,16 +243,32 @@ class RequestReader:
             raise self.invalid("image_url", f"neither http(s) nor data:MEDIA/TYPE;base64,...: {url[:40]!r}")
         return InlineImage(media_type.partition(";")[0], data)
 
-    def body(self, fields: Struct) -> bytes:
+    def body(self, fields: Struct, but: Collection[str] = ()) -> bytes:
         """The body's JSON, with the options that only this provider knows behind what greenroom set itself.
+
+        Args:
+            fields: what greenroom sets.
+            but: options that stand elsewhere in the body (see `nested`).
 
         Raises:
             ProviderFailed: one of them was set already, by another option.
         """
-        encoded = _encode(fields)
-        extra = {name: value for name, value in self.request.extra.items() if name not in _SET_BY_GREENROOM}
-        if bytes(extra.pop("n", b"1")) not in {b"1", b"null"}:
+        if bytes(self.request.extra.get("n", b"1")) not in {b"1", b"null"}:
             raise self.unsupported("n", "one answer is all that this provider gives")
+        elsewhere = {*_SET_BY_GREENROOM, *but}
+        extra = {name: value for name, value in self.request.extra.items() if name not in elsewhere}
+        return self._joined(_encode(fields), extra)
+
+    def nested(self, fields: Struct, names: Collection[str]) -> Raw:
+        """A part of the body, with those of the provider's own options that belong in it by their `names`.
+
+        Raises:
+            ProviderFailed: one of them was set already, by another option.
+        """
+        extra = {name: value for name, value in self.request.extra.items() if name in names}
+        return Raw(self._joined(_encode(fields), extra))
+
+    def _joined(self, encoded: bytes, extra: dict[str, Raw]) -> bytes:
         if not extra:
             return encoded
         twice = sorted(extra.keys() & _decode_fields(encoded).keys())
@@ -260,7 +276,8 @@ class RequestReader:
             raise self.invalid(
                 twice[0], "another option of the request sets this already; give one of the two"
             )
-        return b"%s,%s" % (encoded[:-1], _encode(extra)[1:])
+        more = _encode(extra)
+        return more if encoded == b"{}" else b"%s,%s" % (encoded[:-1], more[1:])
 
     def _failed(
         self, kind: Literal["unsupported_capability", "invalid_request"], param: str, why: str

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from greenroom.actors.providers.anthropic import AnthropicMessages
+from greenroom.actors.providers.gemini import Gemini
 from greenroom.actors.providers.openai import OpenAIChat
 from greenroom.actors.providers.wire import Codec
 from greenroom.actors.settings import ProviderSettings
@@ -29,4 +30,5 @@ def _anthropic_messages(provider: str, settings: ProviderSettings) -> Codec:
 _WIRES: dict[str, Callable[[str, ProviderSettings], Codec]] = {
     "openai-chat": _openai_chat,
     "anthropic-messages": _anthropic_messages,
+    "gemini": lambda provider, _: Gemini(provider),
 }

@@ -1,0 +1,3 @@
+"""Google's Gemini wire."""
+
+from greenroom.actors.providers.gemini.codec import Gemini as Gemini
