@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS, SIMULATOR
 from greenroom.actors.providers.wires import codec_for
 from greenroom.actors.settings import ProviderSettings, Secret, Settings
-from greenroom.runtime.config import CONFIG_FILE, ConfigError, check_url, read_key
+from greenroom.runtime.config import CONFIG_FILE, ConfigError, check_url, key_variable, read_key
 
 LOCAL_TIMEOUT_S = 1.0
 REMOTE_TIMEOUT_S = 10.0
@@ -97,7 +97,7 @@ def hosts_by_key(environ: Mapping[str, str]) -> dict[str, ProviderSettings]:
     return {
         name: _with_base_url(name, host, environ)
         for name, host in HOSTS.items()
-        if host.api_key_env and environ.get(host.api_key_env)
+        if (variable := key_variable(host, environ)) and environ.get(variable)
     }
 
 
@@ -237,3 +237,5 @@ def _local_host(name: str, host: ProviderSettings, environ: Mapping[str, str]) -
     return structs.replace(
         host, base_url=f"{parts.scheme}://{where}:{port}{parts.path.rstrip('/') or own.path}"
     )
+    if host.wire == "anthropic-messages" and urlsplit(base_url).path in {"", "/"}:
+        base_url = f"{base_url.rstrip('/')}/v1"  # Anthropic's own client leaves it out of its variable
