@@ -95,7 +95,7 @@ def hosts_by_key(environ: Mapping[str, str]) -> dict[str, ProviderSettings]:
         ConfigError: a `*_BASE_URL` variable holds no address.
     """
     return {
-        name: _with_base_url(name, host, environ)
+        name: _with_base_url(name, structs.replace(host, api_key_env=variable), environ)
         for name, host in HOSTS.items()
         if (variable := key_variable(host, environ)) and environ.get(variable)
     }
