@@ -12,9 +12,11 @@ Json = dict[str, Any]
 
 def needs(module: str) -> pytest.MarkDecorator:
     """Skip a test where an official client is not installed."""
-    return pytest.mark.skipif(
-        importlib.util.find_spec(module) is None, reason=f"the official client {module} is not installed"
-    )
+    try:
+        missing = importlib.util.find_spec(module) is None
+    except ModuleNotFoundError:  # nor is the package that it is in
+        missing = True
+    return pytest.mark.skipif(missing, reason=f"the official client {module} is not installed")
 
 
 def official(module: str) -> Any:
