@@ -1,11 +1,13 @@
 """Supervised puppets, for the supervisor's conformance tests."""
 
-from typing import Any
+from typing import Any, Literal
 
-from tests.conformance.players import Puppet
+from tests.conformance.players import Puppet, inside
 
-from greenroom.actors import ActorRef, ActorSystem, settle
-from greenroom.supervisors import ChildInfo, ChildSpec, CountChildren, StartChild, Supervisor, WhichChildren
+from greenroom.actors import ActorRef, ActorSystem, Call, ExitReason, settle
+from greenroom.supervisors import ChildInfo, ChildSpec, DeleteChild, RestartChild, Supervisor, WhichChildren
+
+Restart = Literal["permanent", "transient", "temporary"]
 
 
 def puppet(id_: str, journal: list[Any] | None = None, **options: Any) -> ChildSpec:
@@ -41,4 +43,12 @@ async def supervise(system: ActorSystem, *specs: ChildSpec, **options: Any) -> A
     return await system.start(Supervisor, list(specs), **options)
 
 
-__all__ = ["CountChildren", "StartChild", "end", "infos", "puppet", "refs", "renewed", "supervise"]
+async def leave(ref: ActorRef, reason: ExitReason) -> None:
+    """Let a puppet end by itself."""
+    await inside(ref, lambda child: child.stop(reason))
+    await settle()
+
+
+def by_hand(child: str) -> tuple[Call[Any], ...]:
+    """What wants a child that is stopped."""
+    return RestartChild(child), DeleteChild(child)
