@@ -77,13 +77,18 @@ async def kill(rt: Runtime, name: str) -> None:
     await until(lambda: ref.alive and system(rt).resolve(ref) is not before)
 
 
-async def check_whole(folder: Path, simulator: Simulator) -> None:
-    """Every id once in the output and in the database, each attempt one settled row at its price."""
+async def check_whole(folder: Path, simulator: Simulator, *, unsettled: int = 0) -> None:
+    """Every id once in the output and in the database, each attempt one settled row at its price.
+
+    `unsettled`: so many stored answers at most are charged as estimated, since their ledger died for good before their
+    settlements were on disk.
+    """
     out = await anyio.to_thread.run_sync((folder / "out.jsonl").read_bytes)
     ids = [json.loads(line)["custom_id"] for line in out.splitlines()]
     assert sorted(ids) == sorted(f"id-{n}" for n in range(LINES))
     assert await stored(folder) == set(ids)
-    assert await anyio.to_thread.run_sync(check_charges, database(folder), simulator.journal) >= LINES
+    settled = await anyio.to_thread.run_sync(check_charges, database(folder), simulator.journal)
+    assert settled >= LINES - unsettled
 
 
 class TestKilledDuringAJob:
@@ -230,7 +235,7 @@ class TestTheRootGivesUp:
             async with runtime(simulator, tmp_path) as rt:
                 last = await (await start(rt, source)).wait()
                 assert (last.state, last.ok, last.resumed) == ("done", LINES, finished)
-        await check_whole(tmp_path, simulator)
+        await check_whole(tmp_path, simulator, unsettled=2 * CONCURRENCY)
 
     async def test_a_branch_that_gives_up_is_begun_again_with_its_children(
         self, simulator: Simulator, source: Path, tmp_path: Path

@@ -63,7 +63,7 @@ class LimiterStatus(Struct, frozen=True, kw_only=True):
     frozen_s: float
 
 
-class GetLimiterStatus(Call[LimiterStatus], frozen=True):
+class GetLimiterStatus(Call[LimiterStatus], frozen=True, resend=True):
     """Ask how full it is."""
 
 

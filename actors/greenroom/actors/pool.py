@@ -100,7 +100,7 @@ class PoolStatus(Struct, frozen=True, kw_only=True):
     latency_s: float
 
 
-class GetPoolStatus(Call[PoolStatus], frozen=True):
+class GetPoolStatus(Call[PoolStatus], frozen=True, resend=True):
     """Ask for leases, outcomes and the moving average of latency."""
 
 

@@ -132,7 +132,7 @@ class Spend(Struct, frozen=True, kw_only=True):
     waiting: int = 0
 
 
-class GetSpend(Call[Spend], frozen=True):
+class GetSpend(Call[Spend], frozen=True, resend=True):
     """Ask for the accounts."""
 
 
