@@ -88,7 +88,7 @@ class TestProbe:
             (answer(b"\xff\xfe{}"), "answers, but with no list of models"),
             (answer(b'{"data":[{"id":"caf\xe9"}]}'), "answers, but with no list of models"),
             (answer(b"<html>"), "answers, but with no list of models"),
-            (answer(b'{"models":[]}'), "answers, but with no list of models"),
+            (answer(b"{}"), "answers, but with no list of models"),
             (answer(b"[" * 5000), "answers, but with no list of models"),
         ],
     )
@@ -97,6 +97,10 @@ class TestProbe:
             found = await probe(ProviderSettings(base_url=url), None)
         assert found.models is None
         assert said in str(found.problem)
+
+    async def test_geminis_shape(self) -> None:
+        async with serving(answer(b'{"models":[{"name":"models/gemini-x","version":"1"}]}')) as url:
+            assert (await probe(ProviderSettings(base_url=url), None)).models == ("gemini-x",)
 
     async def test_no_http_at_all(self) -> None:
         async def babble(request: bytes, writer: asyncio.StreamWriter) -> None:

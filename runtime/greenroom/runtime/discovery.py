@@ -39,25 +39,42 @@ class Probe(Struct, frozen=True, kw_only=True):
     """What a host said to `GET /models`.
 
     `models` is None where it did not tell; `problem` says why, and is None where all is well. `status` is the HTTP
-    status where anybody answered, `date` the answer's own clock.
+    status where anybody answered, `date` the answer's own clock; `asked` is false where its key could not be read.
     """
 
     models: tuple[str, ...] | None = None
     problem: str | None = None
     status: int | None = None
     date: str | None = None
+    asked: bool = True
 
     @property
     def refuses_key(self) -> bool:
         return self.status in {401, 403}
 
 
+class Surveyed(Struct, frozen=True, kw_only=True):
+    """A provider that could be used, and whether it can: `by` says what makes it one."""
+
+    name: str
+    host: ProviderSettings
+    by: str
+    probe: Probe
+
+
 class _Listed(Struct):
     id: str
 
 
+class _Named(Struct):
+    name: str
+
+
 class _Listing(Struct):
-    data: list[_Listed]
+    """OpenAI's shape, which most hosts have, and Gemini's, which calls a model `models/NAME`."""
+
+    data: list[_Listed] | None = None
+    models: list[_Named] | None = None
 
 
 async def choose_providers(settings: Settings, environ: Mapping[str, str]) -> Chosen:
@@ -88,6 +105,33 @@ async def choose_providers(settings: Settings, environ: Mapping[str, str]) -> Ch
     )
 
 
+async def survey(settings: Settings, environ: Mapping[str, str]) -> list[Surveyed]:
+    """Ask everybody who would be used, all at once: those of the configuration, or else hosts with a key and local
+    servers, whether these answer or not. A key that cannot be read is its provider's problem, and raises nothing.
+
+    Raises:
+        ConfigError: a variable that says where a server is holds no address.
+    """
+    hosts = {name: (host, CONFIG_FILE) for name, host in settings.providers.items()}
+    if not hosts:
+        hosts = {name: (host, str(host.api_key_env)) for name, host in hosts_by_key(environ).items()}
+        if settings.discover_local:
+            hosts |= {name: (host, "local server") for name, host in local_hosts(environ).items()}
+    probes = await asyncio.gather(*(_survey(name, host, environ) for name, (host, _) in hosts.items()))
+    return [
+        Surveyed(name=name, host=_free_if_local(host), by=by, probe=found)
+        for (name, (host, by)), found in zip(hosts.items(), probes, strict=True)
+    ]
+
+
+async def _survey(name: str, host: ProviderSettings, environ: Mapping[str, str]) -> Probe:
+    try:
+        key = await asyncio.to_thread(read_key, name, host, environ)
+    except ConfigError as error:
+        return Probe(problem=str(error), asked=False)
+    return await probe(host, key)
+
+
 def hosts_by_key(environ: Mapping[str, str]) -> dict[str, ProviderSettings]:
     """The known hosts whose key variable is set.
 
@@ -107,9 +151,14 @@ async def discover_local(environ: Mapping[str, str]) -> dict[str, tuple[Provider
     Raises:
         ConfigError: `OLLAMA_HOST` or `LMSTUDIO_HOST` holds no address.
     """
-    hosts = {name: _local_host(name, host, environ) for name, host in LOCAL_HOSTS.items()}
+    hosts = local_hosts(environ)
     probes = await asyncio.gather(*(probe(host, None) for host in hosts.values()))
     return {name: (host, found) for (name, host), found in zip(hosts.items(), probes, strict=True)}
+
+
+def local_hosts(environ: Mapping[str, str]) -> dict[str, ProviderSettings]:
+    """The servers that people run on their own machines, where they would listen. Raises as `discover_local`."""
+    return {name: _local_host(name, host, environ) for name, host in LOCAL_HOSTS.items()}
 
 
 async def probe(host: ProviderSettings, key: Secret | None, timeout_s: float | None = None) -> Probe:
@@ -154,13 +203,16 @@ def _read(status: int, date: str | None, body: bytes, host: ProviderSettings) ->
         return Probe(
             status=status, date=date, problem=f"{host.base_url}/models answers {status}, no list of models"
         )
+    nonsense = f"{host.base_url}/models answers, but with no list of models"
     try:
-        models = tuple(model.id for model in msgspec.json.decode(body, type=_Listing).data)
+        listing = msgspec.json.decode(body, type=_Listing)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Probe(
-            status=status, date=date, problem=f"{host.base_url}/models answers, but with no list of models"
-        )
-    return Probe(status=status, date=date, models=models)
+        return Probe(status=status, date=date, problem=nonsense)
+    if listing.data is None and listing.models is None:
+        return Probe(status=status, date=date, problem=nonsense)
+    names = [model.id for model in listing.data or ()]
+    names += [model.name.removeprefix("models/") for model in listing.models or ()]
+    return Probe(status=status, date=date, models=tuple(names))
 
 
 def is_local(base_url: str) -> bool:
@@ -176,10 +228,7 @@ def is_local(base_url: str) -> bool:
 
 def _configured(settings: Settings, environ: Mapping[str, str]) -> Chosen:
     keys = {name: key for name, host in settings.providers.items() if (key := read_key(name, host, environ))}
-    providers = {
-        name: structs.replace(host, free=True) if is_local(host.base_url) and not host.prices else host
-        for name, host in settings.providers.items()
-    }
+    providers = {name: _free_if_local(host) for name, host in settings.providers.items()}
     defaults = (f"{name}/{host.default_model}" for name, host in providers.items() if host.default_model)
     return Chosen(
         providers=providers,
@@ -187,6 +236,10 @@ def _configured(settings: Settings, environ: Mapping[str, str]) -> Chosen:
         default_model=settings.default_model or next(defaults, None),
         how=f"{', '.join(providers)}, by {CONFIG_FILE}",
     )
+
+
+def _free_if_local(host: ProviderSettings) -> ProviderSettings:
+    return structs.replace(host, free=True) if is_local(host.base_url) and not host.prices else host
 
 
 async def _chosen(
@@ -212,6 +265,8 @@ def _with_base_url(name: str, host: ProviderSettings, environ: Mapping[str, str]
     if not base_url:
         return host
     check_url(base_url, variable)
+    if host.wire == "anthropic-messages" and urlsplit(base_url).path in {"", "/"}:
+        base_url = f"{base_url.rstrip('/')}/v1"  # Anthropic's own client leaves it out of its variable
     local = is_local(base_url)
     return structs.replace(
         host,
@@ -237,5 +292,3 @@ def _local_host(name: str, host: ProviderSettings, environ: Mapping[str, str]) -
     return structs.replace(
         host, base_url=f"{parts.scheme}://{where}:{port}{parts.path.rstrip('/') or own.path}"
     )
-    if host.wire == "anthropic-messages" and urlsplit(base_url).path in {"", "/"}:
-        base_url = f"{base_url.rstrip('/')}/v1"  # Anthropic's own client leaves it out of its variable

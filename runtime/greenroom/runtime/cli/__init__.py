@@ -6,6 +6,9 @@ import typer
 
 from greenroom.runtime.cli.ask import ask
 from greenroom.runtime.cli.costs import costs
+from greenroom.runtime.cli.doctor import doctor
+from greenroom.runtime.cli.init import init
+from greenroom.runtime.cli.models import models
 from greenroom.runtime.cli.run import run
 from greenroom.runtime.cli.simulate import simulate
 
@@ -23,6 +26,9 @@ app.command()(run)
 app.command()(ask)
 app.command()(costs)
 app.command()(simulate)
+app.command()(models)
+app.command()(init)
+app.command()(doctor)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer hands a flag's value by position
