@@ -4,6 +4,8 @@ A call that finds the actor idle runs a plain handler at once on the caller's st
 the mailbox hold all the same. It is empty, so nobody is overtaken. A plain handler cannot wait, so nothing interleaves. It
 runs in the actor's own context, so no context variable leaks, and an exception ends the actor, not the caller.
 ``core.running`` keeps such calls from nesting; ``core.credit`` makes a tight caller queue now and then, so the loop turns.
+
+An async handler is handed, not begun, to the idle actor's task where that still lingers: there too nothing is queued.
 """
 
 import asyncio
@@ -85,10 +87,25 @@ class Incarnation(Process):
             if timeout is not None and not envelope.future.done():
                 core.deadlines.add(envelope, timeout)
             return envelope
-        if self.inbox is None:
-            self.open(envelope)
-        else:
+        parked = self.parked
+        if self.inbox is not None:
             self.enqueue(envelope)
+        elif (
+            parked is None
+            or self.busy
+            or parked.done()
+            or entry is None
+            or entry.wants_reply
+            or not entry.is_async
+        ):
+            self.open(envelope)
+        else:  # an idle actor whose task is there: it begins with this call, and no mailbox is needed
+            self.busy = RUNNING
+            self.parked = None
+            self.current = envelope
+            envelope.stage = BEGUN
+            self.handled += 1
+            parked.set_result((entry.function(self.actor, message), envelope, message, True))
         if timeout is not None:
             core.deadlines.add(envelope, timeout)
         return envelope

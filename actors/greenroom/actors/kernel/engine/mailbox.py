@@ -7,7 +7,8 @@ mailbox while nothing waits: ``inbox`` is None then. If there is one, ``RUNNING`
 import asyncio
 import itertools
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from greenroom.actors.kernel.contract.errors import CallingSelf, Overloaded
 from greenroom.actors.kernel.contract.reasons import ExitReason, NoProcess
@@ -18,6 +19,9 @@ from greenroom.actors.kernel.engine.ties import DEAD, LEAVING, RUNNING, STARTING
 if TYPE_CHECKING:
     from greenroom.actors.kernel.actor import Actor
     from greenroom.actors.kernel.engine.process import Process
+
+# a call that an idle actor's task is woken with: its async handler, not begun; the call; its message; that it answers by returning
+Handed = tuple[Coroutine[Any, Any, object], Envelope, object, bool]
 
 _numbers = itertools.count(1)
 
@@ -57,7 +61,9 @@ class Mailbox(ActorRef):
         self.capacity = capacity
         self.context = core.context.copy()
         self.task: asyncio.Task[None] | None = None
-        self.parked: asyncio.Future[bool] | None = None  # what the task waits on while there is nothing to do
+        self.parked: asyncio.Future[Handed | bool] | None = (
+            None  # what the task waits on while there is nothing to do
+        )
         self.current: Envelope | None = None  # the call that an async handler is working on
         self.ties: Ties | None = None
         self.name = name

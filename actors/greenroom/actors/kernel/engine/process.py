@@ -17,7 +17,7 @@ from greenroom.actors.kernel.contract.reasons import NoProcess, crashed
 from greenroom.actors.kernel.contract.ref import ANSWERED, BEGUN, Envelope, ReplyTo
 from greenroom.actors.kernel.engine import exits
 from greenroom.actors.kernel.engine.core import CREDIT, DEQUES_MAX, TURN_S, log
-from greenroom.actors.kernel.engine.mailbox import Mailbox
+from greenroom.actors.kernel.engine.mailbox import Handed, Mailbox
 from greenroom.actors.kernel.engine.ties import CAREFUL, DEAD, LEAVING, RUNNING, STARTING, SUSPENDED, Signal
 
 # an async handler, the call it works on, what it handles, and whether it answers by returning
@@ -63,12 +63,13 @@ class Process(Mailbox):
                 else:
                     self._rest()
 
-    async def _main(self, job: Job | None) -> None:  # noqa: PLR0912  # one loop, kept flat for speed
+    async def _main(self, job: Job | None) -> None:  # noqa: PLR0912, PLR0915  # one loop, kept flat for speed
         """The actor's task: as ``drain``, but it can wait."""
         core = self.core
         loop = core.loop
         task = asyncio.current_task()
         until = perf_counter() + TURN_S
+        parked: asyncio.Future[Handed | bool] | None = None
         try:
             if self.busy & STARTING:
                 await exits.initialise(self)
@@ -76,43 +77,57 @@ class Process(Mailbox):
                     self._rest()
                     return
             while not self.busy & _ENDING:
-                if job is not None:
-                    coroutine, envelope, message, answers = job
-                    self.current = envelope
-                    try:
-                        result = await coroutine
-                    except BaseException as error:
-                        self._async_failed(error, envelope, message)
+                if job is None:
+                    if self.inbox:
+                        if perf_counter() < until:
+                            job = self._step()
+                        if job is None:
+                            if self.inbox:  # the loop's turn, also where no async handler ever waits
+                                await asyncio.sleep(0)
+                                until = perf_counter() + TURN_S
+                            continue
                     else:
-                        if self.busy & DEAD:  # given up as a zombie, and ended after all
+                        if self.inbox is None:  # as after a job that was handed over
+                            self.busy &= ~RUNNING
+                        else:
+                            self._rest()
+                        parked = self.parked = asyncio.Future(loop=loop)
+                        if self not in core.lingering:
+                            core.linger(self)
+                        handed = await parked
+                        if handed is True:
+                            until = perf_counter() + TURN_S
+                            continue
+                        if handed is False:
                             return
-                        if answers:
-                            if envelope is not None:
-                                self.answer(envelope, result)
-                        elif result is not None:
-                            self.crash(bad_return(message), message)
-                        self.current = None
-                    job = None
-                    if self.ties is not None and self.ties.room:
-                        self.tell_room()
-                elif self.inbox:
-                    if perf_counter() < until:
-                        job = self._step()
-                    if job is None and self.inbox:  # the loop's turn, also where no async handler ever waits
-                        await asyncio.sleep(0)
-                        until = perf_counter() + TURN_S
+                        if handed[1].future.done() and self.table.skips_abandoned:
+                            handed[0].close()
+                            self.current = None
+                            continue
+                        job = handed
+                coroutine, envelope, message, answers = job
+                job = None
+                self.current = envelope
+                try:
+                    result = await coroutine
+                except BaseException as error:
+                    self._async_failed(error, envelope, message)
                 else:
-                    self._rest()
-                    parked: asyncio.Future[bool] = asyncio.Future(loop=loop)
-                    self.parked = parked
-                    if self not in core.lingering:
-                        core.linger(self)
-                    if not await parked:
+                    if self.busy & DEAD:  # given up as a zombie, and ended after all
                         return
-                    until = perf_counter() + TURN_S
+                    if answers:
+                        if envelope is not None:
+                            self.answer(envelope, result)
+                    elif result is not None:
+                        self.crash(bad_return(message), message)
+                    self.current = None
+                if self.ties is not None and self.ties.room:
+                    self.tell_room()
         except asyncio.CancelledError:
             exits.leave(self, exits.KILLED, terminate=False)
         finally:
+            if parked is not None:
+                _close_unbegun(parked)
             await self._leave_task(task)
 
     async def _leave_task(self, task: "asyncio.Task[Any] | None") -> None:
@@ -352,6 +367,14 @@ class Process(Mailbox):
         """An exception has left a callback: the actor ends."""
         reason = error.reason if isinstance(error, Stop) else crashed(error)
         exits.leave(self, reason, terminate=True, message=message)
+
+
+def _close_unbegun(parked: "asyncio.Future[Handed | bool]") -> None:
+    """Closes a handler that the task was handed and, being cancelled, never began; one that has ended does not mind."""
+    if parked.done() and not parked.cancelled():
+        handed = parked.result()
+        if not isinstance(handed, bool):
+            handed[0].close()
 
 
 def bad_return(message: object) -> BadReturn:
