@@ -1,21 +1,64 @@
-"""greenroom's public face: `Runtime`, and the types it takes and gives."""
+"""greenroom's public face: `Runtime`, and the types it takes and gives.
 
-from greenroom.actors.batch import JobProgress as JobProgress
-from greenroom.actors.events import Finished as Finished
-from greenroom.actors.events import ProviderError as ProviderError
-from greenroom.actors.events import ProviderFailed as ProviderFailed
-from greenroom.actors.events import ReasoningDelta as ReasoningDelta
-from greenroom.actors.events import RefusalDelta as RefusalDelta
-from greenroom.actors.events import Started as Started
-from greenroom.actors.events import StreamEvent as StreamEvent
-from greenroom.actors.events import TextDelta as TextDelta
-from greenroom.actors.events import ToolCall as ToolCall
-from greenroom.actors.events import ToolCallDelta as ToolCallDelta
-from greenroom.actors.events import Usage as Usage
-from greenroom.actors.flow import Reply as Reply
-from greenroom.actors.providers import Message as Message
-from greenroom.actors.settings import Settings as Settings
-from greenroom.actors.streaming import EventStream as EventStream
-from greenroom.runtime.config import ConfigError as ConfigError
-from greenroom.runtime.runtime import Job as Job
-from greenroom.runtime.runtime import Runtime as Runtime
+Names are imported when they are first asked for: importing this package costs nothing, and importing a part of it
+does not bring the database, the HTTP client and everything else along.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from greenroom.actors.batch import JobProgress as JobProgress
+    from greenroom.actors.events import Finished as Finished
+    from greenroom.actors.events import ProviderError as ProviderError
+    from greenroom.actors.events import ProviderFailed as ProviderFailed
+    from greenroom.actors.events import ReasoningDelta as ReasoningDelta
+    from greenroom.actors.events import RefusalDelta as RefusalDelta
+    from greenroom.actors.events import Started as Started
+    from greenroom.actors.events import StreamEvent as StreamEvent
+    from greenroom.actors.events import TextDelta as TextDelta
+    from greenroom.actors.events import ToolCall as ToolCall
+    from greenroom.actors.events import ToolCallDelta as ToolCallDelta
+    from greenroom.actors.events import Usage as Usage
+    from greenroom.actors.flow import Reply as Reply
+    from greenroom.actors.providers import Message as Message
+    from greenroom.actors.settings import Settings as Settings
+    from greenroom.actors.streaming import EventStream as EventStream
+    from greenroom.runtime.config import ConfigError as ConfigError
+    from greenroom.runtime.runtime import Job as Job
+    from greenroom.runtime.runtime import Runtime as Runtime
+
+_HOMES = {
+    "ConfigError": "greenroom.runtime.config",
+    "EventStream": "greenroom.actors.streaming",
+    "Finished": "greenroom.actors.events",
+    "Job": "greenroom.runtime.runtime",
+    "JobProgress": "greenroom.actors.batch",
+    "Message": "greenroom.actors.providers",
+    "ProviderError": "greenroom.actors.events",
+    "ProviderFailed": "greenroom.actors.events",
+    "ReasoningDelta": "greenroom.actors.events",
+    "RefusalDelta": "greenroom.actors.events",
+    "Reply": "greenroom.actors.flow",
+    "Runtime": "greenroom.runtime.runtime",
+    "Settings": "greenroom.actors.settings",
+    "Started": "greenroom.actors.events",
+    "StreamEvent": "greenroom.actors.events",
+    "TextDelta": "greenroom.actors.events",
+    "ToolCall": "greenroom.actors.events",
+    "ToolCallDelta": "greenroom.actors.events",
+    "Usage": "greenroom.actors.events",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)
