@@ -96,7 +96,7 @@ class SseSplitter:
                 raise _too_large("an event", self._max_bytes)
             if block.startswith(b"data: ") and b"\n" not in block:
                 events.append(ServerSentEvent(block[6:]))
-            elif event := self._event(block):
+            elif block and (event := self._event(block)):
                 events.append(event)
         return events
 
