@@ -14,12 +14,13 @@ import pytest
 
 from greenroom.actors.events import Usage
 from greenroom.actors.prices import PriceTable, usd
-from greenroom.actors.providers import AnthropicMessages, Codec, Gemini
+from greenroom.actors.providers import AnthropicMessages, Codec, Gemini, Ollama
 
 GOLDEN = Path(__file__).parent / "golden"
 CODECS: dict[str, Codec] = {
     "anthropic-messages": AnthropicMessages("anthropic"),
     "gemini": Gemini("gemini"),
+    "ollama": Ollama("ollama"),
 }
 
 

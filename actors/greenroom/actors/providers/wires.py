@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from greenroom.actors.providers.anthropic import AnthropicMessages
 from greenroom.actors.providers.gemini import Gemini
+from greenroom.actors.providers.ollama import Ollama
 from greenroom.actors.providers.openai import OpenAIChat
 from greenroom.actors.providers.wire import Codec
 from greenroom.actors.settings import ProviderSettings
@@ -31,4 +32,5 @@ _WIRES: dict[str, Callable[[str, ProviderSettings], Codec]] = {
     "openai-chat": _openai_chat,
     "anthropic-messages": _anthropic_messages,
     "gemini": lambda provider, _: Gemini(provider),
+    "ollama": lambda provider, _: Ollama(provider),
 }

@@ -1,0 +1,3 @@
+"""Ollama's own wire."""
+
+from greenroom.actors.providers.ollama.codec import Ollama as Ollama
