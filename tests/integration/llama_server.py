@@ -89,6 +89,7 @@ def serve(path: Path, key: str, port: int) -> None:
     parameters.api_keys = [key]
     parameters.offline = True
     parameters.warmup = False
+    parameters.endpoint_metrics = True
     server = xllamacpp.Server(parameters)
     print(f"ready {server.listening_address}", flush=True)  # noqa: T201 - what the parent waits for
     sys.stdin.read()

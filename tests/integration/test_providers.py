@@ -4,8 +4,10 @@ import importlib.util
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.commands import Greenroom, Tail, results
@@ -222,18 +224,44 @@ class TestLlamaCpp:
         assert query(greenroom.database, "SELECT COUNT(*) FROM items") == [(0,)]
         assert CANARY.encode() not in everything_written(greenroom, done.out, done.err)
 
-    def test_it_answers_a_job(self, greenroom: Greenroom, llama: str) -> None:
-        greenroom.prompts(12)
+    @pytest.mark.parametrize("options", [(), ("--stream",)], ids=["whole", "streamed"])
+    def test_it_answers_200_lines_and_counts_as_we_do(
+        self, greenroom: Greenroom, llama: str, options: tuple[str, ...]
+    ) -> None:
+        greenroom.prompts(200)
         env = {"OPENAI_API_KEY": "right", "OPENAI_BASE_URL": llama}
         # Its threads stay with idle connections for five seconds, so no more of those than it has slots.
-        done = greenroom.run("run", "in.jsonl", "--max-tokens", 16, "--concurrency", 4, "--json", env=env)
+        words = ("--max-tokens", 16, "--concurrency", 4, "--json", *options)
+        done = greenroom.run("run", "in.jsonl", *words, env=env)
         assert done.code == 0, done.err
-        assert (done.json["ok"], done.json["failed"]) == (12, 0)
+        assert (done.json["ok"], done.json["failed"]) == (200, 0)
+        usages: list[dict[str, Any]] = []
         for line in results(greenroom.folder / "in.results.jsonl").values():
             body = line["response"]["body"]
             # Random weights may end at once: an empty text is an answer, a missing one is not.
             assert isinstance(body["choices"][0]["message"]["content"], str)
+            usages.append(body["usage"])
             assert 0 < body["usage"]["completion_tokens"] <= 16
         rows = ledger(greenroom.database)
-        assert sum(row.output_tokens for row in rows) == done.json["output_tokens"] > 0
         assert {(row.model, row.cost_pusd) for row in rows} == {("tiny", 0)}
+        # What the answers said, what the ledger kept, what the command told, and what the server itself counted.
+        output = sum(usage["completion_tokens"] for usage in usages)
+        prompt = sum(usage["prompt_tokens"] for usage in usages)
+        cached = sum(usage.get("prompt_tokens_details", {}).get("cached_tokens", 0) for usage in usages)
+        counted = metrics(llama, "right")
+        assert output == done.json["output_tokens"] == sum(row.output_tokens for row in rows)
+        assert output == counted["llamacpp:tokens_predicted_total"]
+        assert prompt == done.json["input_tokens"]
+        assert prompt - cached == counted["llamacpp:prompt_tokens_total"]
+
+
+def metrics(base_url: str, key: str) -> dict[str, float]:
+    """The server's own counters."""
+    request = urllib.request.Request(  # noqa: S310 - our own server on the loopback
+        f"{base_url.removesuffix('/v1')}/metrics", headers={"Authorization": f"Bearer {key}"}
+    )
+    with urllib.request.urlopen(request, timeout=10.0) as answer:  # noqa: S310 - as above
+        lines = answer.read().decode().splitlines()
+    return {
+        name: float(value) for name, value in (line.split() for line in lines if not line.startswith("#"))
+    }
