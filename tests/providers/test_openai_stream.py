@@ -268,6 +268,12 @@ def test_a_host_that_leaves_done_out_is_whole_after_its_finish_reason() -> None:
     assert isinstance(cut_in_usage, ProviderError)
 
 
+def test_who_misses_done_is_told_how_to_do_without() -> None:
+    last = events_of(CODEC.stream_decoder(), [ROLE + chunk({"content": "a"}) + STOP])[-1]
+    assert isinstance(last, ProviderError)
+    assert 'stream_end = "finish_reason"' in last.message
+
+
 FAILURES: list[tuple[bytes, Json]] = [
     (
         b'data: {"error":{"message":"slow down","type":"rate_limit_error","code":"rate_limit_exceeded"}}\n\n',

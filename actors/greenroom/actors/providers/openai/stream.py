@@ -139,7 +139,11 @@ class ChatStreamDecoder(FrameDecoder[ServerSentEvent]):
             return self.truncated("its finish reason")
         if self._stream_end == "finish_reason" and not self._splitter.cut and not self._unnamed():
             return Finished(self._reason)
-        return self.truncated("[DONE]")
+        cut = self.truncated("[DONE]")
+        if self._stream_end == "finish_reason" or self._splitter.cut:
+            return cut
+        hint = '; a provider whose host always leaves [DONE] out needs stream_end = "finish_reason"'
+        return structs.replace(cut, message=cut.message + hint)
 
     def _start(self, chunk: _Chunk) -> None:
         self._started = True
