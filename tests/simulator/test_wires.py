@@ -115,6 +115,18 @@ async def test_rubbish_gets_an_error_of_the_wires_own(
     assert words in message
 
 
+@pytest.mark.parametrize("depth", [30, 330, 900])
+async def test_a_schema_that_is_nested_too_deeply_is_refused(
+    client: Client, speaker: Speaker, depth: int
+) -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema, "minItems": 2}
+    reply = await speaker.send(client, PROMPT, schema=schema)
+    assert reply.status == 400
+    assert speaker.error(reply.json)[0]
+
+
 @pytest.mark.parametrize(("status", "retry_after"), [(429, True), (500, False), (503, True), (529, False)])
 async def test_an_ordered_error_is_worded_as_the_provider_does(
     connect: Connect,

@@ -81,9 +81,7 @@ class Service:
 
     async def ask(self, exchange: Exchange) -> web.StreamResponse:
         """Answers a question, whole or streamed."""
-        body = await exchange.request.read()
-        asked = exchange.wire.parse(body, exchange.head)
-        exchange.asked(asked)
+        asked = await self._asked(exchange)
         plan = await self.plan(exchange, asked)
         used_tokens = plan.answer.prompt_tokens
         try:
@@ -117,8 +115,7 @@ class Service:
 
     async def count_tokens(self, counted: Callable[[int], bytes], exchange: Exchange) -> web.StreamResponse:
         """Counts a question's tokens; `counted` is the wire's body for that."""
-        asked = exchange.wire.parse(await exchange.request.read(), exchange.head)
-        exchange.asked(asked)
+        asked = await self._asked(exchange)
         self._model(asked.question.model)
         exchange.prompt_tokens = count_prompt(asked.question)
         await self._record(exchange, 200)
@@ -145,6 +142,15 @@ class Service:
         model = self._model(exchange.model)
         await self._record(exchange, 200)
         return json_response(exchange, 200, exchange.wire.model(model))
+
+    async def _asked(self, exchange: Exchange) -> Asked:
+        body = await exchange.request.read()
+        try:
+            asked = exchange.wire.parse(body, exchange.head)
+        except RecursionError:
+            raise WireError(400, "The body of the request is nested too deeply.") from None
+        exchange.asked(asked)
+        return asked
 
     def _model(self, model_id: str) -> Model:
         model = self._models.get(model_id)

@@ -204,9 +204,9 @@ def _json_schema(schema: dict[str, Json]) -> Schema:
             found[name] = [_inner(inner) for inner in value]
         elif name == "items":
             found[name] = _inner(value)
-        elif name in {"minItems", "maxItems", "minLength", "maxLength"} and isinstance(value, str):
+        elif name in {"minItems", "maxItems", "minLength", "maxLength"} and str(value).isdecimal():
             # 64-bit numbers are strings in the JSON form of protocol buffers.
-            found[name] = int(value)
+            found[name] = int(str(value))
         elif name not in {"nullable", "propertyOrdering", "example"}:
             found[name] = value
     return found

@@ -107,7 +107,9 @@ class GeminiWire:
         return _encode(_model(model))
 
     def _event(self, asked: Asked, answer: Answer, candidate: dict[str, object], sent: int) -> bytes:
-        return b"data: %s\r\n\r\n" % _encode(_response(asked, [candidate], answer.prompt_tokens, sent))
+        # A call that was cut off comes with its whole name, for which there were not tokens enough.
+        tokens = min(sent, answer.completion_tokens)
+        return b"data: %s\r\n\r\n" % _encode(_response(asked, [candidate], answer.prompt_tokens, tokens))
 
 
 def _response(
