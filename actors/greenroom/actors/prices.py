@@ -32,7 +32,7 @@ _MAX_USD = 1_000_000
 
 def usd(pico_usd: int) -> Decimal:
     """Pico-dollars as dollars, exact."""
-    return Decimal(pico_usd).scaleb(-12)
+    return Decimal(pico_usd) / PICO
 
 
 def dollars(pico_usd: int) -> str:
@@ -99,12 +99,20 @@ class Price(Struct, frozen=True, gc=False):
 
     def bound_pusd(self, input_tokens: int, output_tokens: int) -> int:
         """The most that a request of up to so many tokens can be charged, whatever class and tier they fall in."""
-        within = [self.base, *(rates for start, rates in self.tiers if input_tokens > start)]
+        return self.bound_of_many_pusd(1, input_tokens, output_tokens, largest_input=input_tokens)
+
+    def bound_of_many_pusd(
+        self, requests: int, input_tokens: int, output_tokens: int, *, largest_input: int
+    ) -> int:
+        """The same for many requests: of so many tokens together, the largest of them of so many input tokens."""
+        within = [self.base, *(rates for start, rates in self.tiers if largest_input > start)]
         dearest_in = max(
             max(r.input, r.cached, r.cache_write_5m, r.cache_write_1h, r.audio_input) for r in within
         )
         dearest_out = max(max(r.output, r.reasoning, r.audio_output) for r in within)
-        return -(-(input_tokens * dearest_in + output_tokens * dearest_out) // _SCALE) + self.request_pusd
+        tokens_pusd = -(-(input_tokens * dearest_in + output_tokens * dearest_out) // _SCALE)
+        # Each charge is rounded up by itself.
+        return tokens_pusd + (requests - 1) * bool(tokens_pusd) + requests * self.request_pusd
 
 
 FREE = Price(Rates(0, 0, 0, 0, 0, 0, 0, 0))

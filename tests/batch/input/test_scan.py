@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from greenroom.actors.batch.input.lines import Defaults
-from greenroom.actors.batch.input.scan import ModelShare, scan
+from greenroom.actors.batch.input.lines import Defaults, parse
+from greenroom.actors.batch.input.scan import Scan, scan
+from greenroom.actors.bounds import input_tokens_bound
+from greenroom.actors.providers import OpenAIChat
 
 JOB = Defaults(fallback_model="sim/fast")
 
@@ -20,6 +22,13 @@ def source(tmp_path: Path) -> Path:
 def asks(custom_id: str | None = None, prompt: str = "Why?") -> bytes:
     named = {"custom_id": custom_id} if custom_id else {}
     return json.dumps({"prompt": prompt} | named).encode()
+
+
+def weights(seen: Scan) -> dict[str, tuple[int, int, int, int]]:
+    return {
+        model: (share.lines, share.input_tokens, share.max_output_tokens, share.unbounded)
+        for model, share in seen.models.items()
+    }
 
 
 def test_an_empty_input(source: Path) -> None:
@@ -40,17 +49,37 @@ def test_lines_are_weighed_by_model(source: Path) -> None:
     )
     seen = scan(source, JOB)
     assert (seen.lines, seen.span) == (3, 4)
-    assert seen.models == {
-        "a/b": ModelShare(lines=2, input_tokens=2 + 1, max_output_tokens=111, unbounded=0),
-        "sim/fast": ModelShare(lines=1, input_tokens=1, max_output_tokens=0, unbounded=1),
-    }
+    assert weights(seen) == {"a/b": (2, 2 + 1, 111, 0), "sim/fast": (1, 1, 0, 1)}
     assert seen.input_tokens == 4
 
 
 def test_the_jobs_own_bound_and_system_text_are_weighed(source: Path) -> None:
     source.write_bytes(asks() + b"\n" + asks())
     seen = scan(source, Defaults(model="a/b", max_tokens=7, system="x" * 40))
-    assert seen.models == {"a/b": ModelShare(lines=2, input_tokens=22, max_output_tokens=14, unbounded=0)}
+    assert weights(seen) == {"a/b": (2, 22, 14, 0)}
+
+
+def test_what_lines_can_be_charged_at_most_is_no_less_than_their_holds(source: Path) -> None:
+    """A hold counts the bytes of the wire's body, and the largest image for each one."""
+    image = {"type": "image_url", "image_url": {"url": "https://a.example/b.png"}}
+    bodies = [
+        {"messages": [{"role": "user", "content": 'ü"\n' * 50}], "max_tokens": 9, "temperature": 0.5},
+        {"messages": [{"role": "user", "content": [image, image]}], "max_completion_tokens": 3},
+        {"messages": [{"role": "user", "content": "x"}], "max_tokens": 2, "logit_bias": {"17": -100}},
+    ]
+    source.write_bytes(b"\n".join(json.dumps({"body": body | {"model": "a/b"}}).encode() for body in bodies))
+    share = scan(source, JOB).models["a/b"]
+    held: list[int] = []
+    with source.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            request = parse(raw, number, JOB).request
+            wire = OpenAIChat("a", "max_completion_tokens").encode(request, "b")
+            held.append(input_tokens_bound(request, len(wire.body), "b"))
+    assert share.input_bound >= sum(held)
+    assert share.largest_input >= max(held) > 2 * 5_000
+    assert share.input_bound - sum(held) < 3 * 200
+    assert share.smallest_input - min(held) < 200
+    assert (share.max_output_tokens, share.smallest_output) == (9 + 3 + 2, 2)
 
 
 def test_bad_lines_are_counted_all_and_told_first(source: Path) -> None:
@@ -77,7 +106,7 @@ def test_the_weight_leaves_out_what_will_not_be_asked(source: Path) -> None:
     source.write_bytes(b"\n".join([asks("x"), asks("x"), asks("y"), json.dumps(again).encode()]))
     seen = scan(source, JOB)
     assert seen.lines == 2
-    assert seen.models == {"sim/fast": ModelShare(lines=2, input_tokens=2, unbounded=2)}
+    assert weights(seen) == {"sim/fast": (2, 2, 0, 2)}
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,8 @@ class Options(Struct, frozen=True, kw_only=True):
     skip_invalid: bool
     retry_failed: bool
     streamed: bool
+    budget_pusd: int | None
+    yes: bool
     config: Path | None
 
     @property
@@ -108,6 +110,7 @@ def job_request(options: Options, chosen: Chosen, files: ExitStack) -> JobReques
         concurrency=options.concurrency,
         retry_failed=options.retry_failed,
         streamed=options.streamed,
+        budget_pusd=options.budget_pusd,
     )
 
 

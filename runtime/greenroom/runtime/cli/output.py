@@ -3,7 +3,7 @@
 import re
 import sys
 from decimal import ROUND_HALF_UP, Decimal
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import msgspec
 import typer
@@ -38,17 +38,29 @@ def note(message: str) -> None:
 
 
 def print_json(value: object) -> None:
-    """One JSON object on a line of its own, on standard output."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    """One JSON object on a line of its own, on standard output. Sums of money are text, without an exponent."""
+    sys.stdout.write(msgspec.json.encode(_in_full(value)).decode() + "\n")
     sys.stdout.flush()
 
 
+def _in_full(value: object) -> object:
+    """The value with every decimal written out."""
+    plain_value: object = msgspec.to_builtins(value, builtin_types=(Decimal,))
+    if isinstance(plain_value, Decimal):
+        return f"{plain_value:f}"
+    if isinstance(plain_value, dict):
+        return {key: _in_full(inner) for key, inner in cast("dict[str, object]", plain_value).items()}
+    if isinstance(plain_value, list):
+        return [_in_full(inner) for inner in cast("list[object]", plain_value)]
+    return plain_value
+
+
 def money(cost_usd: Decimal) -> str:
-    """Dollars for people: cents where there are some, else enough digits to see anything at all."""
+    """Dollars for people: cents where there are some, else as many digits as say something."""
     if cost_usd == 0:
         return "$0"
-    digits = 2 if cost_usd >= 1 else 4 if cost_usd >= Decimal("0.01") else 6
-    return f"${cost_usd.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)}"
+    digits = 2 if cost_usd >= 1 else 4 if cost_usd >= Decimal("0.01") else 3 - cost_usd.adjusted()
+    return f"${cost_usd.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):f}"
 
 
 def duration(seconds: float) -> str:

@@ -13,9 +13,11 @@ from typing import Annotated
 import anyio.to_thread
 import typer
 
-from greenroom.actors.batch import BadInput, JobProgress, JobRefused, JobRequest, OpenJob, Scan
+from greenroom.actors.batch import BadInput, JobProgress, JobRefused, JobRequest, OpenJob
 from greenroom.actors.flow import RuntimeFailed
 from greenroom.actors.kernel import Refused, StartFailed
+from greenroom.actors.ledger import Account, Budgets
+from greenroom.actors.prices import pico_usd
 from greenroom.actors.settings import Settings
 from greenroom.actors.storage import StorageFailed
 from greenroom.runtime.cli import inputs, report
@@ -29,6 +31,7 @@ from greenroom.runtime.cli.output import (
     note,
     notes,
 )
+from greenroom.runtime.cli.spending import Spending
 from greenroom.runtime.cli.stdout import Copier
 from greenroom.runtime.config import ConfigError, environment, load_settings
 from greenroom.runtime.discovery import Chosen, choose_providers
@@ -110,8 +113,19 @@ def run(
     streamed: Annotated[
         bool,
         typer.Option(
-            "--stream", help="Have answers streamed: a silent server is noticed earlier. Results are the same."
+            "--stream",
+            help="Have answers streamed: a silent server is noticed earlier. Results are the same.",
         ),
+    ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USD",
+            help="The most that the job may be charged, earlier runs included: 0.50. What has no room is not sent.",
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask before a job that is likely to be dear.")
     ] = False,
     config: Annotated[
         Path | None, typer.Option(help="Configuration file. [default: greenroom.toml, if there is one]")
@@ -138,13 +152,16 @@ def run(
           fields of JSON lines; fields[...] for names with spaces
       greenroom run tickets.jsonl --limit 10 -o first.jsonl
           the first ten lines, to look at
+      greenroom run tickets.jsonl --budget 0.50 --max-tokens 300
+          never more than half a dollar; the same command with a larger budget goes on
       greenroom run tickets.jsonl --retry-failed
           ask the failed ones again
       cat tickets.jsonl | greenroom run - -o - | jq .response.body.choices[0].message.content
 
     Ctrl-C lets what is in flight finish (again: drops it), and keeps all results.
 
-    Exit codes: 0 all answered, 1 some lines failed, 2 usage or configuration, 130 interrupted.
+    Exit codes: 0 all answered, 1 some lines failed, 2 usage or configuration, 3 no room
+    in a budget, 130 interrupted.
     """
     log_to(sys.stderr, level="info" if verbose else "critical")
     options = Options(
@@ -163,6 +180,8 @@ def run(
         skip_invalid=skip_invalid,
         retry_failed=retry_failed,
         streamed=streamed,
+        budget_pusd=_budget(budget),
+        yes=yes,
         config=config,
     )
     try:
@@ -178,6 +197,13 @@ def run(
     raise typer.Exit(code)
 
 
+def _budget(text: str | None) -> int | None:
+    try:
+        return None if text is None else pico_usd(text)
+    except ValueError as error:
+        fail(f"--budget: {error}")
+
+
 async def _run(options: Options) -> int:
     """From options to an exit code: settings, input, checks, then the job."""
     settings = await anyio.to_thread.run_sync(partial(load_settings, options.config))
@@ -186,20 +212,23 @@ async def _run(options: Options) -> int:
     with ExitStack() as files:
         request = inputs.job_request(options, chosen, files)
         found = await inputs.look_at(request, options)
-        await anyio.to_thread.run_sync(report.check_models, found, chosen)
+        capped = options.budget_pusd is not None or bool(Budgets(settings.budgets).bind(Account()))
+        spending = await anyio.to_thread.run_sync(partial(Spending, found, chosen, capped=capped))
+        spending.check_budget(options.budget_pusd)
         if options.dry_run:
-            await anyio.to_thread.run_sync(partial(report.dry_run, found, chosen, as_json=options.as_json))
+            spending.dry_run(as_json=options.as_json)
             return EXIT_OK
         if options.to_stdout:
             request = inputs.through_a_spool(request, found, settings, files)
         inputs.check_writable(request.out)
-        return await _answer(options, settings, chosen, request, found)
+        return await _answer(options, settings, chosen, request, spending)
 
 
 async def _answer(
-    options: Options, settings: Settings, chosen: Chosen, request: JobRequest, found: Scan
+    options: Options, settings: Settings, chosen: Chosen, request: JobRequest, spending: Spending
 ) -> int:
     """Start the runtime, open the job, see it through."""
+    found = spending.found
     async with Runtime(
         settings, chosen=chosen, simulate_models=report.simulated_models(found, chosen)
     ) as runtime:
@@ -214,6 +243,7 @@ async def _answer(
         if opened.resumed:
             again = f", {opened.retried} failed ones are asked again" if opened.retried else ""
             note(f"going on: {opened.finished} of {found.lines} lines have their results{again}")
+        await anyio.to_thread.run_sync(spending.confirm, opened, settings, options)
         # What start-up left behind lives as long as the process: no collection need look through it again.
         gc.collect()
         gc.freeze()

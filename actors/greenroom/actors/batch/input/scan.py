@@ -10,29 +10,38 @@ from hashlib import blake2b
 from itertools import pairwise, takewhile
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from greenroom.actors.batch.input.errors import BadLine
 from greenroom.actors.batch.input.lines import Defaults, Line, check_defaults, parse
 from greenroom.actors.batch.input.reading import InputForm, records
 from greenroom.actors.batch.input.rows import columns
+from greenroom.actors.bounds import input_tokens_bound, output_tokens_bound
 from greenroom.actors.providers import ChatRequest, TextPart
 
 _REPORTED = 20
 _EVERY = 1000
 _BYTES_PER_TOKEN = 4
+_BODY_MARGIN = 128
+_encode = msgspec.json.Encoder().encode
 
 
 class ModelShare(Struct):
     """What a job asks of one model: lines, input tokens (estimated), and the output it allows at most.
 
-    `unbounded` counts lines that set no `max_tokens`.
+    `unbounded` counts lines that set no `max_tokens`. `input_bound` is what the input tokens cannot exceed;
+    `largest_input` is that of one line, `smallest_input` and `smallest_output` (0: no line is bounded) of no line less.
     """
 
     lines: int = 0
     input_tokens: int = 0
     max_output_tokens: int = 0
     unbounded: int = 0
+    input_bound: int = 0
+    largest_input: int = 0
+    smallest_input: int = 0
+    smallest_output: int = 0
 
 
 class Scan(Struct, frozen=True, kw_only=True):
@@ -126,10 +135,17 @@ def scan(
 def _weigh(share: ModelShare, request: ChatRequest, lines: int = 1) -> None:
     share.lines += lines
     share.input_tokens += lines * -(-_text_bytes(request) // _BYTES_PER_TOKEN)
+    # The wire's body is the request in other words: some names are longer there.
+    most = input_tokens_bound(request, len(_encode(request)) + _BODY_MARGIN, request.model)
+    share.input_bound += lines * most
+    share.largest_input = max(share.largest_input, most)
+    share.smallest_input = min(share.smallest_input or most, most)
     if request.max_tokens is None:
         share.unbounded += lines
     else:
-        share.max_output_tokens += lines * request.max_tokens
+        output = output_tokens_bound(request)
+        share.max_output_tokens += lines * output
+        share.smallest_output = min(share.smallest_output or output, output)
 
 
 def _text_bytes(request: ChatRequest) -> int:
