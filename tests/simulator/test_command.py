@@ -11,10 +11,15 @@ from pathlib import Path
 import aiohttp
 import msgspec
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from greenroom.runtime.cli.simulate import simulate
 from greenroom.runtime.simulator import Simulator, read_journal
 
 pytestmark = pytest.mark.anyio
+COMMAND_HERE = typer.Typer()
+COMMAND_HERE.command()(simulate)
 COMMAND = "import typer; from greenroom.runtime.cli.simulate import simulate; typer.run(simulate)"
 Run = Callable[..., Coroutine[None, None, Process]]
 
@@ -135,16 +140,13 @@ async def test_the_summary_of_a_rehearsal_tells_what_was_refused_and_what_broke(
         (["--wizard"], ["--wizard"]),
     ],
 )
-async def test_bad_options_say_what_is_wrong_and_exit_2(
-    run: Run, options: list[str], words: list[str]
-) -> None:
-    process = await run("--port", "0", *options)
-    output, complaints = await process.communicate()
-    assert process.returncode == 2
-    assert output == b""
+def test_bad_options_say_what_is_wrong_and_exit_2(options: list[str], words: list[str]) -> None:
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(COMMAND_HERE, ["--port", "0", *options])
+    assert done.exit_code == 2
+    assert done.stdout == ""
     for word in words:
-        assert word in complaints.decode()
-    assert "Traceback" not in complaints.decode()
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 async def test_a_taken_port_is_named_and_exits_2(run: Run) -> None:

@@ -112,7 +112,7 @@ def serve(speaker: Speaker, body: Json, *, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("speaker", SPEAKERS, ids=lambda speaker: str(speaker.name))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_a_request_with_something_changed_is_answered_or_refused(
     speaker: Speaker, data: st.DataObject
