@@ -169,6 +169,8 @@ class TestBeforeTheJob:
         [
             ("n\n", (), 3),
             ("\n", (), 3),
+            ("\x04", (), 3),  # end of input
+            ("\x03", (), 130),  # Ctrl-C
             ("y\n", (), 0),
             (None, ("--yes",), 0),
             (None, ("--budget", "0.0001"), 3),
@@ -190,14 +192,26 @@ class TestBeforeTheJob:
         assert (code, "Go on?" in said) == (0, False)
 
 
+_TAKE_TERMINAL = "import os, sys; os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
+
+
 def on_a_terminal(greenroom: Greenroom, *args: str, answer: str | None) -> tuple[str, int]:
     """Run a command on a terminal of its own, and answer it once it asks."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "greenroom.runtime.cli", *args]
     environment = greenroom.env | {"TERM": "xterm"}
     said = b""
+    # A session of its own, whose terminal this becomes with its first open: Ctrl-C is the terminal's to send.
+    name = os.ttyname(theirs)
+    command = [sys.executable, "-c", _TAKE_TERMINAL, name, *command]
     with subprocess.Popen(
-        command, cwd=greenroom.folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+        command,
+        cwd=greenroom.folder,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
     ) as process:
         os.close(theirs)
         try:

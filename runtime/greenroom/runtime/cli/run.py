@@ -243,7 +243,7 @@ async def _answer(
         if opened.resumed:
             again = f", {opened.retried} failed ones are asked again" if opened.retried else ""
             note(f"going on: {opened.finished} of {found.lines} lines have their results{again}")
-        await anyio.to_thread.run_sync(spending.confirm, opened, settings, options)
+        spending.confirm(opened, settings, options)
         # What start-up left behind lives as long as the process: no collection need look through it again.
         gc.collect()
         gc.freeze()

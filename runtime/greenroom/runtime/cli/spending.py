@@ -1,5 +1,6 @@
 """What a job may cost: said before it begins, bound by a budget, and confirmed where it is much."""
 
+import signal
 import sys
 from decimal import Decimal
 
@@ -105,7 +106,7 @@ class Spending:
             )
 
     def confirm(self, opened: OpenJob, settings: Settings, options: Options) -> None:
-        """Ask whether a dear job shall begin, where somebody is there to answer.
+        """Ask whether a dear job shall begin, where somebody is there to answer. Blocks until then.
 
         Raises:
             typer.Exit: 3; it shall not.
@@ -118,12 +119,10 @@ class Spending:
             return
         if likely <= usd(above_pusd) or not (sys.stdin.isatty() and notes.is_terminal):
             return
-        answer = notes.input(f"this is likely to cost about {money(likely)}. Go on? (y/N) ")
+        answer = _ask(f"this is likely to cost about {money(likely)}. Go on? (y/N) ")
         if answer.strip().lower() not in {"y", "yes"}:
-            fail(
-                "nothing was sent; --yes skips the question, budgets.confirm_above_usd sets when it is asked",
-                3,
-            )
+            why = "--yes skips the question, budgets.confirm_above_usd sets when it is asked"
+            fail(f"nothing was sent; {why}", EXIT_REFUSED)
 
     def _estimate(self, name: str, route: Route) -> Estimate:
         share, price = self.found.models[name], route.price
@@ -147,6 +146,17 @@ class Spending:
                 share.lines, share.input_bound, output_tokens, largest_input=share.largest_input
             )
         )
+
+
+def _ask(question: str) -> str:
+    # Reading blocks and cannot be cancelled, so Ctrl-C has to raise rather than to cancel. Nothing else goes on yet.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return notes.input(question)
+    except EOFError:
+        return ""
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _routes(found: Scan, chosen: Chosen) -> dict[str, Route]:
