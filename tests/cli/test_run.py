@@ -254,7 +254,11 @@ class TestWhatItSays:
     @pytest.mark.parametrize(
         ("command", "words"),
         [
-            ((), ("run", "costs", "simulate", "Start with: greenroom run")),
+            ((), ("run", "costs", "simulate", "models", "init", "doctor", "Start with: greenroom run")),
+            (("run",), ("--prompt", "--param", "--format", "--out", "Classify", "tickets.csv")),
+            (("models",), ("match", "--json", "OLLAMA_HOST", "Exit codes: 0")),
+            (("init",), ("--force", "staging.toml", "Exit codes: 0")),
+            (("doctor",), ("--json", "--config", "Exit codes: 0")),
             (("run",), ("INPUT", "--model", "--out", "--concurrency", "--max-tokens", "--system", "--limit")),
             (("run",), ("--dry-run", "--json", "--skip-invalid", "--retry-failed", "Exit codes: 0", "130")),
             (("costs",), ("--by", "--job", "--json")),
