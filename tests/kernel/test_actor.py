@@ -15,6 +15,9 @@ from greenroom.actors import (
     CallingSelf,
     Cast,
     Down,
+    ExitReason,
+    FakeClock,
+    Killed,
     NameTaken,
     Overloaded,
     Refused,
@@ -435,6 +438,31 @@ async def test_capacity_may_be_given_at_start() -> None:
         assert system.whereis("never") is None
         with pytest.raises(NameTaken):
             await asyncio.gather(system.start(Cell, name="x"), system.start(Cell, name="x"))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("begun", [False, True])
+async def test_an_actor_whose_stop_was_cancelled_ends_in_its_classs_time(*, begun: bool) -> None:
+    class Slow(Cell):
+        terminate_timeout_s = 2.0
+
+        async def terminate(self, reason: ExitReason) -> None:
+            await asyncio.Event().wait()
+
+    clock = FakeClock()
+    async with ActorSystem(clock=clock) as system:
+        ref = await system.start(Slow)
+        down = asyncio.create_task(system.wait_down(ref))
+        stopping = asyncio.create_task(system.stop(ref, timeout=None))
+        await asyncio.sleep(0)
+        if begun:
+            await settle()
+        stopping.cancel()
+        await clock.advance(1.9)
+        assert not down.done()
+        await clock.advance(0.1)
+        assert (await down).reason == Killed()
+    assert clock.pending == 0
 
 
 @pytest.mark.anyio

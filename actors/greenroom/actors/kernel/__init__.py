@@ -37,7 +37,7 @@ started, newest first, one after the other, also when cancelled or interrupted; 
 
 **What cancellation leaves behind.** Of a cancelled ``call``: nothing if it was still in the mailbox, **else the handler goes on
 and its reply is dropped**, so what a reply hands over needs a ticket that its caller gives back in ``finally``. ``start``: no
-actor. ``send``: nothing was sent. ``stop``: the actor goes on ending, without a limit. ``replace_state`` **may happen all the
+actor. ``send``: nothing was sent. ``stop``: the actor goes on ending, in its class's time. ``replace_state`` **may happen all the
 same**. ``Request.wait``: the request goes on.
 
 **Where each callback runs.**

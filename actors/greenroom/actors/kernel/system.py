@@ -230,7 +230,7 @@ class ActorSystem(Inspecting):
         Raises:
             CallingSelf: from a handler of that actor; use ``self.stop()`` there.
 
-        Cancelled, the actor goes on ending, but is no longer killed when it takes too long.
+        Cancelled, the actor goes on ending, in the time that its class gives ``terminate``.
         """
         check_seconds(timeout)
         process = self.resolve(ref)
@@ -239,10 +239,14 @@ class ActorSystem(Inspecting):
         if self.core.current() is process:
             raise CallingSelf(ref)
         gone, number = self._watch(process, ref)
-        process.post(exits.StopSignal(Shutdown() if reason is None else reason))
+        signal = exits.StopSignal(Shutdown() if reason is None else reason)
+        process.post(signal)
         late = None if timeout is None else self.clock.call_later(timeout, exits.kill, process)
         try:
             return await gone
+        except asyncio.CancelledError:
+            signal.abandon(process)
+            raise
         finally:
             if late is not None:
                 late.cancel()

@@ -50,6 +50,13 @@ class StopSignal(Signal):
     def apply(self, process: "Process") -> None:
         leave(process, self.reason, terminate=self.terminate, limited=self.limited)
 
+    def abandon(self, process: "Process") -> None:
+        """Who asked keeps the time no longer; the class's own limit holds."""
+        self.limited = True
+        ties = process.ties
+        if ties is not None and ties.leaving is not None:
+            _limit(process, ties)
+
 
 class ExitSignal(Signal):
     """A linked actor has ended, or somebody says so."""
