@@ -253,6 +253,14 @@ def usage_of(**usage: Any) -> Usage:
         ),
         (
             {
+                "prompt_tokens": 10,
+                "completion_tokens": 3,
+                "prompt_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 7},
+            },
+            Usage(input_tokens=1, cached_tokens=2, cache_write_5m_tokens=7, output_tokens=3),
+        ),
+        (
+            {
                 "prompt_tokens": 100,
                 "completion_tokens": 50,
                 "total_tokens": 150,

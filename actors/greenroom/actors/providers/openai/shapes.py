@@ -26,6 +26,7 @@ _Count = Annotated[int, Meta(ge=0)]
 
 class _PromptDetails(Struct, gc=False):
     cached_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
     audio_tokens: _Count | None = None
 
 
@@ -35,7 +36,9 @@ class _CompletionDetails(Struct, gc=False):
 
 
 class WireUsage(Struct, gc=False):
-    """OpenAI's usage object: cached and audio tokens within the prompt, reasoning and audio within the completion."""
+    """OpenAI's usage object: tokens read from and written to a cache, and audio, are within the prompt; reasoning and
+    audio within the completion.
+    """
 
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
@@ -96,14 +99,16 @@ def usage_of(usage: WireUsage) -> Usage | None:
     if prompt is None and completion is None:
         return Usage(usage.prompt_tokens, usage.completion_tokens)
     cached = (prompt.cached_tokens or 0) if prompt else 0
+    written = (prompt.cache_write_tokens or 0) if prompt else 0
     audio_in = (prompt.audio_tokens or 0) if prompt else 0
     reasoning = (completion.reasoning_tokens or 0) if completion else 0
     audio_out = (completion.audio_tokens or 0) if completion else 0
     beside = usage.total_tokens == usage.prompt_tokens + usage.completion_tokens + reasoning
     return Usage(
-        input_tokens=max(0, usage.prompt_tokens - cached - audio_in),
+        input_tokens=max(0, usage.prompt_tokens - cached - written - audio_in),
         output_tokens=max(0, usage.completion_tokens - (0 if beside else reasoning) - audio_out),
         cached_tokens=cached,
+        cache_write_5m_tokens=written,
         reasoning_tokens=reasoning,
         audio_input_tokens=audio_in,
         audio_output_tokens=audio_out,
