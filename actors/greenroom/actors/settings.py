@@ -90,7 +90,7 @@ class ProviderSettings(_Section, frozen=True):
     """
 
     base_url: str
-    wire: Literal["openai-chat", "anthropic-messages", "gemini", "ollama"] = "openai-chat"
+    wire: Literal["openai-chat", "anthropic-messages", "gemini", "ollama", "openai-responses"] = "openai-chat"
     api_version: Literal["2023-06-01", "2026-10-21"] | None = None
     api_key_env: str | None = None
     api_key_env_else: str | None = None

@@ -19,6 +19,7 @@ from greenroom.actors.providers.chat import TextPart as TextPart
 from greenroom.actors.providers.gemini import Gemini as Gemini
 from greenroom.actors.providers.ollama import Ollama as Ollama
 from greenroom.actors.providers.openai import OpenAIChat as OpenAIChat
+from greenroom.actors.providers.responses import OpenAIResponses as OpenAIResponses
 from greenroom.actors.providers.wire import NEED_DATA as NEED_DATA
 from greenroom.actors.providers.wire import Codec as Codec
 from greenroom.actors.providers.wire import Completion as Completion

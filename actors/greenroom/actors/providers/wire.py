@@ -112,6 +112,7 @@ class Codec(Protocol):
 
         Raises:
             RejectedAnswer: it is no JSON, or not of the dialect's shape.
+            ProviderFailed: it tells that the provider failed, though its status was 2xx.
         """
         ...
 

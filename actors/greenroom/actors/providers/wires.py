@@ -6,6 +6,7 @@ from greenroom.actors.providers.anthropic import AnthropicMessages
 from greenroom.actors.providers.gemini import Gemini
 from greenroom.actors.providers.ollama import Ollama
 from greenroom.actors.providers.openai import OpenAIChat
+from greenroom.actors.providers.responses import OpenAIResponses
 from greenroom.actors.providers.wire import Codec
 from greenroom.actors.settings import ProviderSettings
 
@@ -33,4 +34,5 @@ _WIRES: dict[str, Callable[[str, ProviderSettings], Codec]] = {
     "anthropic-messages": _anthropic_messages,
     "gemini": lambda provider, _: Gemini(provider),
     "ollama": lambda provider, _: Ollama(provider),
+    "openai-responses": lambda provider, _: OpenAIResponses(provider),
 }
