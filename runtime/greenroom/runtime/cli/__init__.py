@@ -1,5 +1,6 @@
 """The `greenroom` command."""
 
+import inspect
 from typing import Annotated
 
 import typer
@@ -20,15 +21,13 @@ app = typer.Typer(
     ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Plain help: markup would eat what stands in brackets, and break the lines of examples.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(run)
-app.command()(ask)
-app.command()(costs)
-app.command()(simulate)
-app.command()(models)
-app.command()(init)
-app.command()(doctor)
+for _command in (run, ask, costs, simulate, models, init, doctor):
+    # Click keeps the line breaks of paragraphs under a backspace character, which raw docstrings spell out.
+    app.command(help=inspect.cleandoc(_command.__doc__ or "").replace(r"\b", "\b"))(_command)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer hands a flag's value by position
