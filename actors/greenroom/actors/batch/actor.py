@@ -9,6 +9,7 @@ read there stands in the job's `Memory`. The first incarnation that cannot begin
 the job is told; a later one halts the job, since beginning again and again would take the whole tree with it.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 from functools import partial
@@ -136,6 +137,9 @@ class Batch(Actor):
         self._tag = 0
         self._pullers = 0
         self._taken_up = 0
+        self._answers_unsaved = 0
+        self._room = asyncio.Event()
+        self._room.set()
 
     async def init(self) -> None:
         """Read where the job stands, bring the output level with it, and send the pullers off.
@@ -227,6 +231,7 @@ class Batch(Actor):
             self._saves_again = 0
             for tag in message.tags:
                 _, items = self._unsaved.pop(tag, (None, ()))
+                self._unsaved_answers(-len(items))
                 for item in items:
                     self._memory.tally.count(item.error_kind, item.cost_pusd, item.usage)
         if isinstance(error, CallbackFailed):
@@ -266,7 +271,10 @@ class Batch(Actor):
     # --- pulling: tasks of the actor, on its loop, between its messages ---------------------------------------------
 
     async def _pull(self, source: LineSource) -> None:
-        while self._state == "running" and (taken := await self._next(source)) is not None:
+        while await self._room.wait() and self._state == "running":
+            taken = await self._next(source)
+            if taken is None:
+                return
             if self._state == "running":
                 await self._ask(*taken)
             else:
@@ -304,9 +312,24 @@ class Batch(Actor):
             self._item_failed(position, line, raw, failure)
         else:
             result = self._rendering.answered(self._result_id(position), position + 1, line, reply)
-            self.ref.cast(
+            self._keep(
                 _ItemDone(position, line.custom_id, digest(raw), result, reply.cost_pusd, reply.usage, None)
             )
+
+    def _keep(self, item: _ItemDone) -> None:
+        """Hand a result to the actor. While as many wait for the disk as may be in flight, no further line is asked.
+
+        So a slow disk slows the job down, and a `kill -9` has at most twice `concurrency` answers asked for again.
+        """
+        self._unsaved_answers(1)
+        self.ref.cast(item)
+
+    def _unsaved_answers(self, change: int) -> None:
+        self._answers_unsaved += change
+        if self._answers_unsaved < self._job.request.concurrency:
+            self._room.set()
+        else:
+            self._room.clear()
 
     def _item_failed(self, position: int, line: Line, raw: bytes, failure: ProviderFailed) -> None:
         error: ProviderError = failure.error
@@ -315,7 +338,7 @@ class Batch(Actor):
             self._halt(str(failure), error.kind)
             return
         result = self._rendering.failed(self._result_id(position), position + 1, line, failure)
-        self.ref.cast(
+        self._keep(
             _ItemDone(position, line.custom_id, digest(raw), result, failure.cost_pusd, Usage(), error.kind)
         )
 
@@ -334,6 +357,7 @@ class Batch(Actor):
         """Answers that were paid for are not let go because the disk failed once: a lock ends, space is made."""
         if isinstance(error, WriteRejected) or self._saves_again >= _SAVES_AGAIN:
             lost = sum(len(self._unsaved.pop(tag)[1]) for tag in tags if tag in self._unsaved)
+            self._unsaved_answers(-lost)
             _log.error("results given up, to be asked for again", job=self._job.id, results=lost)
             return
         if not self._refused:
