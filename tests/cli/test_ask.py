@@ -81,7 +81,7 @@ def test_one_object_for_programs(greenroom: Greenroom, upstream: Upstream) -> No
     assert done.code == 0
     assert (done.json["text"], done.json["provider"]) == ("".join(WORDS), "acme")
     assert done.json["usage"]["output_tokens"] == 4
-    assert done.json["cost_usd"] == "0.000003450000"
+    assert done.json["cost_usd"] == "0.00000345"
 
 
 def test_the_question_from_standard_input(greenroom: Greenroom, upstream: Upstream) -> None:
