@@ -230,7 +230,7 @@ async def test_a_script_is_spoken_on_every_wire(speaker: Speaker, stream: bool) 
 
 async def test_settings_serve_a_simulator_too(tmp_path: Path) -> None:
     async with Simulator() as simulator:
-        settings = settings_for(simulator.openai_base_url, tmp_path)
+        settings = settings_for(simulator, tmp_path)
         async with Runtime(settings, environ={}) as rt:
             reply = await rt.chat("scripted/echo", "Well?")
         assert reply.text == "Well?"

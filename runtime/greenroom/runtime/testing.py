@@ -14,14 +14,21 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self, TypeAlias
 
 import anyio
 
 from greenroom.actors.events import ToolCall
 from greenroom.actors.kernel import Clock, FakeClock
 from greenroom.actors.kernel.contract.clock import settle
-from greenroom.actors.settings import PriceSettings, ProviderSettings, Retries, Settings, StorageSettings
+from greenroom.actors.settings import (
+    PriceSettings,
+    ProviderSettings,
+    Retries,
+    Settings,
+    Stalls,
+    StorageSettings,
+)
 from greenroom.runtime.runtime import Runtime
 from greenroom.runtime.simulator import JournalEntry, Simulator, SimulatorSettings
 from greenroom.runtime.simulator.script import (
@@ -50,10 +57,18 @@ __all__ = [
     "SimulatorSettings",
     "Step",
     "ToolCall",
+    "WireName",
     "runtime_with",
     "settings_for",
 ]
 
+WireName: TypeAlias = Literal["openai-chat", "anthropic-messages", "gemini", "ollama"]
+_BELOW_THE_ROOT: dict[WireName, str] = {
+    "openai-chat": "/v1",
+    "anthropic-messages": "/v1",
+    "gemini": "/v1",
+    "ollama": "",
+}
 PROVIDER = "scripted"
 MODEL = "any"
 
@@ -125,6 +140,20 @@ class ScriptedProvider:
         """
         return self.simulator.openai_base_url
 
+    def settings(
+        self,
+        directory: Path,
+        *,
+        wire: WireName = "openai-chat",
+        prices: Mapping[str, PriceSettings] | None = None,
+        retries: Retries | None = None,
+        stalls: Stalls | None = None,
+    ) -> Settings:
+        """Settings of a runtime that asks nobody but this provider; see `settings_for`."""
+        return settings_for(
+            self.simulator, directory, wire=wire, prices=prices, retries=retries, stalls=stalls
+        )
+
     @property
     def received(self) -> tuple[Received, ...]:
         """The requests so far, oldest first; of very many the newest."""
@@ -145,25 +174,34 @@ class ScriptedProvider:
 
 
 def settings_for(
-    base_url: str,
+    simulator: Simulator,
     directory: Path,
     *,
+    wire: WireName = "openai-chat",
     prices: Mapping[str, PriceSettings] | None = None,
     retries: Retries | None = None,
+    stalls: Stalls | None = None,
 ) -> Settings:
-    """Settings of a runtime that asks nobody but the provider at `base_url`, and keeps its database in `directory`.
+    """Settings of a runtime that asks nobody but `simulator`, and keeps its database in `directory`.
 
     Args:
-        base_url: Such as `ScriptedProvider.base_url` or `Simulator.openai_base_url`.
+        simulator: Which listens.
         directory: Where `greenroom.db` is made, or found.
+        wire: What they speak with each other.
         prices: Of each model, "*" for all others; None: everything is free.
         retries: The retry policy; None: the usual one.
+        stalls: How long a call may be silent; None: as long as usual.
 
     Returns:
         Settings in which that provider is called "scripted" and is asked where no model is named.
     """
     provider = ProviderSettings(
-        base_url=base_url, default_model=MODEL, free=prices is None, prices=dict(prices or {})
+        base_url=simulator.url + _BELOW_THE_ROOT[wire],
+        wire=wire,
+        default_model=MODEL,
+        free=prices is None,
+        prices=dict(prices or {}),
+        stalls=stalls or Stalls(),
     )
     return Settings(
         providers={PROVIDER: provider},
@@ -176,8 +214,10 @@ def settings_for(
 async def runtime_with(
     *script: Step | Answering,
     then: Step | Answering | None = None,
+    wire: WireName = "openai-chat",
     prices: Mapping[str, PriceSettings] | None = None,
     retries: Retries | None = None,
+    stalls: Stalls | None = None,
     clock: Clock | None = None,
 ) -> AsyncGenerator[tuple[Runtime, ScriptedProvider], None]:
     """A whole runtime and the scripted provider that it asks, with a database that goes when the block ends.
@@ -185,8 +225,10 @@ async def runtime_with(
     Args:
         *script: As of `ScriptedProvider`.
         then: The same.
+        wire: What they speak with each other.
         prices: Of the provider's models (see `settings_for`); None: everything is free.
         retries: The retry policy; None: the usual one.
+        stalls: How long a call may be silent; None: as long as usual.
         clock: Time for both; None: no sleep of the runtime lasts, while the provider's time is real.
 
     Yields:
@@ -196,7 +238,7 @@ async def runtime_with(
         anyio.TemporaryDirectory(prefix="greenroom-") as directory,
         ScriptedProvider(*script, then=then, clock=clock) as provider,
         Runtime(
-            settings_for(provider.base_url, Path(directory), prices=prices, retries=retries),
+            provider.settings(Path(directory), wire=wire, prices=prices, retries=retries, stalls=stalls),
             environ={},
             clock=clock or HastyClock(),
         ) as rt,

@@ -66,7 +66,7 @@ class GeminiWire:
                     sent += held[1]
                     yield self._event(asked, answer, _candidate(at, [held[0]], None), sent), held[1]
                 held = piece
-            sent += held[1]
+            sent = answer.completion_tokens if at == len(answer.choices) - 1 else sent + held[1]
             yield self._event(asked, answer, _candidate(at, [held[0]], choice.finish), sent), held[1]
 
     def counted(self, tokens: int) -> bytes:
