@@ -23,6 +23,7 @@ from greenroom.actors import (
     settle,
 )
 from greenroom.supervisors import (
+    Backoff,
     ChildRestarting,
     ChildRunning,
     ChildSpec,
@@ -213,6 +214,28 @@ async def test_V44_a_restart_that_fails_without_waiting_lets_requests_overtake_i
     await supervisor.call(TerminateChild("loops"))
     assert (await infos(supervisor))["loops"].state == "stopped"
     assert made > 1
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+async def test_V44_ending_the_child_that_holds_a_group_up_lets_the_others_go_on(
+    system: ActorSystem, clock: FakeClock, strategy: str
+) -> None:
+    """Ours beyond OTP, where the others stay down until they are restarted by hand."""
+    supervisor = await supervise(
+        system,
+        puppet("first"),
+        puppet("loops", on_init=failing(*range(1, 1_000_000)), backoff=Backoff(first_s=10.0)),
+        puppet("last"),
+        strategy=strategy,
+        intensity=10,
+    )
+    await end(system, (await refs(supervisor))["first"])
+    assert [info.state for info in (await infos(supervisor)).values()][1:] == ["restarting"] * 2
+    await supervisor.call(TerminateChild("loops"))
+    await settle()
+    assert [info.state for info in (await infos(supervisor)).values()] == ["running", "stopped", "running"]
+    await clock.advance(100.0)
+    assert [info.state for info in (await infos(supervisor)).values()] == ["running", "stopped", "running"]
 
 
 # --- trees --------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 
 from greenroom.actors import (
     Actor,
+    ActorExited,
     ActorSystem,
     Call,
     CallingSelf,
@@ -22,11 +23,13 @@ from greenroom.actors import (
     Overloaded,
     Refused,
     ReplyTo,
+    Shutdown,
     StartFailed,
     SystemClosed,
     handles,
     settle,
 )
+from greenroom.actors.kernel.engine.exits import ExitSignal
 
 
 class Get(Call[int], frozen=True):
@@ -438,6 +441,49 @@ async def test_capacity_may_be_given_at_start() -> None:
         assert system.whereis("never") is None
         with pytest.raises(NameTaken):
             await asyncio.gather(system.start(Cell, name="x"), system.start(Cell, name="x"))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["stop", "self.stop", "exit"])
+async def test_what_waits_behind_a_request_to_stop_is_not_handled(how: str) -> None:
+    handled: list[object] = []
+
+    class Ending(Cell):
+        @handles
+        def put(self, message: Put) -> None:
+            handled.append(message.value)
+            if message.value < 0:
+                self.stop()
+
+        @handles
+        async def wait(self, message: Wait) -> int:
+            handled.append("wait")
+            return 0
+
+        async def terminate(self, reason: ExitReason) -> None:
+            handled.append("terminate")
+
+    async with ActorSystem() as system:
+        ref = await system.start(Ending)
+        await system.suspend(ref)
+        ref.cast(Put(1))
+        await system.resume(ref)
+        process = system.resolve(ref)
+        assert process is not None
+        if how == "self.stop":
+            ref.cast(Put(-1))
+        elif how == "stop":
+            system.request_stop(ref)
+        else:
+            process.actor.trap_exit = True
+            process.post(ExitSignal(Shutdown()))
+        ref.cast(Put(2))
+        calls = [asyncio.create_task(ref.call(message)) for message in (Wait(), Get())]
+        ref.cast(Wait())
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(outcome, ActorExited)
+        assert handled == [1, *([-1] if how == "self.stop" else []), "terminate"]
+        assert [letter.message for letter in system.dead_letters] == [Put(2), Wait()]
 
 
 @pytest.mark.anyio

@@ -1,7 +1,7 @@
 """The supervisor of children that are known beforehand."""
 
-from collections.abc import Iterable
-from typing import Literal, get_args
+from collections.abc import Coroutine, Iterable
+from typing import Any, Literal, get_args
 
 from greenroom.actors.kernel import (
     ActorRef,
@@ -67,6 +67,9 @@ class Supervisor(Keeper):
         self._due: dict[Child, None] = {}  # children that a group restart begins with
         self._unwanted: set[Child] = set()  # stopped by hand while a group restart runs
         self._regrouping = False
+        self._obstacle: Child | None = (
+            None  # whose start failed, and keeps its group from being started further
+        )
         specs = check_specs(children)
         for spec in specs:
             self._check_significant(spec)
@@ -146,9 +149,13 @@ class Supervisor(Keeper):
             return
         self._due[child] = None
         if not self._regrouping:
-            self._regrouping = True
-            self._unwanted.clear()
-            self.pipe_to_self(self._regroup(), tag=_REGROUPED)
+            self._begin_group(self._regroup())
+
+    def _begin_group(self, work: Coroutine[Any, Any, None]) -> None:
+        self._regrouping = True
+        self._obstacle = None
+        self._unwanted.clear()
+        self.pipe_to_self(work, tag=_REGROUPED)
 
     async def _regroup(self) -> None:
         """Stops and starts the children that the failed ones take with them, until no further one is due."""
@@ -180,6 +187,7 @@ class Supervisor(Keeper):
                 if child.stopping or child in self._unwanted:
                     continue  # somebody stops it by hand
                 child.state = "restarting"
+                self._obstacle = child
                 self._report("did not restart", child, reason_of(error))
                 self._try_again(child)
                 return
@@ -205,7 +213,12 @@ class Supervisor(Keeper):
         if child.spec.restart == "temporary":
             self.children.pop(child.spec.id, None)
 
-    _stopped_by_hand = _unneeded
+    def _stopped_by_hand(self, child: Child) -> None:
+        self._unneeded(child)
+        if child is self._obstacle and not self._regrouping:
+            children = self.children.values()
+            held_up = [one for one in children if one.state == "restarting" and one.timer is None]
+            self._begin_group(self._start_group(held_up))
 
     def _significant_ended(self) -> None:
         alive = ("running", "starting", "restarting")

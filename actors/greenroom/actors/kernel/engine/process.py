@@ -217,7 +217,7 @@ class Process(Mailbox):
                         casts = _NOTHING if careful else self.table.casts
                     if job is not None:
                         return job
-                    if self.inbox is not inbox or self.busy & SUSPENDED:
+                    if self.inbox is not inbox or self.busy & _ENDING:
                         return None
                 elif handler(actor, item) is not None:
                     raise bad_return(item)  # noqa: TRY301  # it ends the actor like any other error of the handler
