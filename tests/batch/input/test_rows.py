@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from greenroom.actors.batch.input import reading, rows
@@ -61,6 +61,8 @@ def test_rows_are_known_by_the_line_they_begin_on(data: bytes, expected: list[tu
     st.sampled_from(["all", "some"]),
 )
 def test_what_another_writer_wrote_is_read_back(table: list[list[str]], end: str, quoted: str) -> None:
+    # Python's writer before 3.13 leaves a lone CR bare where rows end with LF, and its own reader then refuses it.
+    assume(quoted == "all" or end == "\r\n" or "\r" not in "".join(map("".join, table)))
     text = io.StringIO(newline="")
     csv.writer(
         text, lineterminator=end, quoting=csv.QUOTE_ALL if quoted == "all" else csv.QUOTE_MINIMAL
