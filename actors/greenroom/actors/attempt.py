@@ -18,6 +18,7 @@ from greenroom.actors.events import (
     FinishReason,
     ProviderError,
     ProviderFailed,
+    ReasoningState,
     TokenLogprob,
     ToolCall,
     Usage,
@@ -69,9 +70,10 @@ class CallState(Struct, gc=False):
 class Reply(Struct, frozen=True, kw_only=True):
     """A whole answer.
 
-    `usage` and `cost_usd` are of all attempts together; `raw` is the provider's own JSON, one line, or OpenAI's
-    `chat.completion` of it where it was streamed. `max_tokens_set` is the bound that was set on the answer because a
-    budget applies and the caller gave none; None: the caller's own, or none.
+    `usage` and `cost_usd` are of all attempts together; `raw` is OpenAI's `chat.completion`, one line: as it came
+    where the provider speaks that shape and answered whole, and else put together. `max_tokens_set` is the bound that was set on the answer because a
+    budget applies and the caller gave none; None: the caller's own, or none. `reasoning_state` goes back to the
+    provider with the assistant's message, `Message.reasoning_state`.
     """
 
     text: str
@@ -88,6 +90,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     max_tokens_set: int | None = None
+    reasoning_state: ReasoningState | None = None
 
     @property
     def cost_usd(self) -> Decimal:

@@ -6,9 +6,9 @@ the answers asked for.
 """
 
 from greenroom.actors.providers import ChatRequest, ImagePart
+from greenroom.actors.providers.options import ASSUMED_OUTPUT_TOKENS
 
-ASSUMED_OUTPUT_TOKENS = 4096
-"""Output that is reckoned with, and under a budget demanded, where the caller sets no `max_tokens`."""
+__all__ = ["ASSUMED_OUTPUT_TOKENS", "input_tokens_bound", "output_tokens_bound"]
 
 _IMAGE_TOKENS = 5_000
 _IMAGE_TOKENS_4O_MINI = 50_000

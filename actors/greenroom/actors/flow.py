@@ -414,6 +414,7 @@ class Flow:
             tool_calls=completion.tool_calls,
             logprobs=completion.logprobs,
             max_tokens_set=call.max_tokens_set,
+            reasoning_state=completion.reasoning_state,
         )
 
 

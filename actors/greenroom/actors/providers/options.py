@@ -22,7 +22,9 @@ from greenroom.actors.providers.chat import (
 )
 
 ASSUMED_OUTPUT_TOKENS = 4096
-"""The output bound that a wire which demands one is sent where the caller gave none."""
+"""Output that is reckoned with where the caller sets no `max_tokens`. Under a budget it is demanded, and so it is on a
+wire that cannot do without a bound.
+"""
 
 _SET_BY_GREENROOM = frozenset({"stream", "stream_options", "n"})
 _NOT_ASKED_FOR: dict[str, object] = {
