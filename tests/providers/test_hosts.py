@@ -13,7 +13,7 @@ from greenroom.actors.providers.wires import codec_for
 
 NAMED = {
     "openai", "anthropic", "gemini", "groq", "mistral", "openrouter", "together", "fireworks", "deepseek", "xai", "perplexity",
-    "cerebras", "nvidia",
+    "cerebras", "huggingface", "nvidia",
 }  # fmt: skip
 LOCAL = {"ollama", "lmstudio", "llamacpp", "vllm"}
 
@@ -34,7 +34,7 @@ def test_who_is_known() -> None:
 def test_a_host_is_reached_by_tls_with_a_key_of_its_own_name(name: str) -> None:
     host = HOSTS[name]
     assert urlsplit(host.base_url).scheme == "https"
-    assert host.api_key_env == f"{name.upper()}_API_KEY"
+    assert host.api_key_env == {"huggingface": "HF_TOKEN"}.get(name, f"{name.upper()}_API_KEY")
     assert not host.free
 
 
@@ -55,7 +55,7 @@ def test_a_default_model_has_a_price(name: str, prices: PriceTable) -> None:
         assert price.bound_pusd(1000, 1000) > 0
 
 
-@pytest.mark.parametrize("name", sorted(NAMED - {"nvidia"}))
+@pytest.mark.parametrize("name", sorted(NAMED - {"huggingface", "nvidia"}))
 def test_the_price_table_knows_the_host(name: str, prices: PriceTable) -> None:
     with pytest.raises(Unpriced):
         find_route(f"{name}/no-such-model-at-all", HOSTS, prices)

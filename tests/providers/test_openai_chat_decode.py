@@ -145,6 +145,8 @@ def test_content_may_be_null_empty_or_missing(message: Json, text: str, refusal:
         ("function_call", "tool_calls"),
         ("content_filter", "content_filter"),
         ("eos", "stop"),
+        ("eos_token", "stop"),
+        ("stop_sequence", "stop"),
         ("model_length", "length"),
     ],
 )
@@ -343,3 +345,17 @@ def test_usage_without_its_two_sums_is_not_reported(usage: Json | None) -> None:
     """So that the call is charged its upper bound and not what is left out, nothing."""
     got = CODEC.decode(answer(usage=usage))
     assert (got.usage, got.usage_reported) == (Usage(), False)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "kind"),
+    [
+        (422, "validation", "invalid_request"),
+        (429, "overloaded", "overloaded"),
+        (424, "generation", "server"),
+    ],
+)
+def test_tgi_names_its_errors_beside_them(status: int, said: str, kind: str) -> None:
+    body = json.dumps({"error": "so it is", "error_type": said}).encode()
+    got = CODEC.failure(status, {}, body, 0.0)
+    assert (got.kind, got.message, got.code) == (kind, "so it is", said)

@@ -280,6 +280,10 @@ FAILURES: list[tuple[bytes, Json]] = [
         {"kind": "rate_limited", "message": "slow down", "code": "rate_limit_exceeded"},
     ),
     (b'data: {"error":{"message":"busy","code":503}}\n\n', {"kind": "overloaded", "code": "503"}),
+    (
+        b'data: {"error":"too long","error_type":"validation"}\n\n',
+        {"kind": "invalid_request", "message": "too long", "code": "validation"},
+    ),
     (b'data: {"error":"out of memory"}\n\n', {"kind": "server", "message": "out of memory", "code": None}),
     (
         b'data: {"object":"error","message":"no","type":"BadRequestError","param":null,"code":400}\n\n',

@@ -69,6 +69,8 @@ HOSTS: dict[str, ProviderSettings] = {
         max_tokens_field="max_completion_tokens",
         default_model="gpt-oss-120b",
     ),
+    # Its router names the provider behind it in the model, which has its own price: `prices` say what is paid.
+    "huggingface": ProviderSettings(base_url="https://router.huggingface.co/v1", api_key_env="HF_TOKEN"),
     "nvidia": ProviderSettings(base_url="https://integrate.api.nvidia.com/v1", api_key_env="NVIDIA_API_KEY"),
 }
 

@@ -38,6 +38,11 @@ _KIND_BY_CODE: dict[str, ErrorKind] = {
     "billing_not_active": "permission",
     "rate_limit_exceeded": "rate_limited",
     "overloaded_error": "overloaded",
+    # What Hugging Face's TGI calls error_type.
+    "overloaded": "overloaded",
+    "validation": "invalid_request",
+    "generation": "server",
+    "incomplete_generation": "server",
     "server_error": "server",
     "vector_store_timeout": "timeout",
     "data_residency_mismatch": "permission",
@@ -74,6 +79,7 @@ class _Failure(Struct, gc=False):
     detail: Raw | UnsetType = UNSET
     type: Raw | UnsetType = UNSET
     code: Raw | UnsetType = UNSET
+    error_type: Raw | UnsetType = UNSET
 
 
 _decode_failure = msgspec.json.Decoder(_Failure).decode
@@ -122,7 +128,8 @@ def _find(body: bytes) -> OpenAIError:
     if isinstance(failure.error, OpenAIError):
         return failure.error
     if failure.error is not None:
-        return OpenAIError(message=Raw(msgspec.json.encode(failure.error)), code=failure.code)
+        said = Raw(msgspec.json.encode(failure.error))
+        return OpenAIError(message=said, type=failure.error_type, code=failure.code)
     message = failure.detail if failure.message is UNSET else failure.message
     return OpenAIError(message=message, type=failure.type, code=failure.code)
 

@@ -17,6 +17,8 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "eos": "stop",  # Together
+    "eos_token": "stop",  # Hugging Face's TGI
+    "stop_sequence": "stop",  # likewise
     "model_length": "length",  # Mistral: the model's context is full
     "content_filter": "content_filter",
 }

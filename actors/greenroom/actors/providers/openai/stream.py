@@ -78,6 +78,7 @@ class _Chunk(Struct, gc=False):
     type: Raw | UnsetType = UNSET
     param: Raw | UnsetType = UNSET
     code: Raw | UnsetType = UNSET
+    error_type: Raw | UnsetType = UNSET
 
 
 class _Call(Struct):
@@ -217,5 +218,7 @@ class ChatStreamDecoder(FrameDecoder[ServerSentEvent]):
         error = chunk.error
         if error is None:
             error = OpenAIError(chunk.message, chunk.type, chunk.param, chunk.code)
+        elif isinstance(error, str):
+            error = OpenAIError(Raw(msgspec.json.encode(error)), chunk.error_type)
         found = as_error(error)
         self.close(found if found.message else structs.replace(found, message=excerpt(data)))
