@@ -228,6 +228,7 @@ class TestTemplates:
     @pytest.mark.parametrize(
         ("line", "template", "said"),
         [
+            ('{"text": "a"}', " ", "--prompt is empty"),
             ('{"text": "a"}', "Say {{ text", "--prompt, line 1, column 8: unexpected end of template"),
             ('{"text": "a"}', "Say {{ txet }}", "line 1: it has no field 'txet'; did you mean text?"),
             ('{"messages": [], "text": "a"}', "{{ text }}", 'line 1: has "messages", a request of its own'),
@@ -389,6 +390,38 @@ class TestStandardOutput:
                     lines = file.read().splitlines()
             assert process.returncode == 0
             assert len({json.loads(line)["custom_id"] for line in lines}) == 300
+
+    def test_a_disk_that_is_full_is_told(self, greenroom: Greenroom, simulator: SimulatorProcess) -> None:
+        greenroom.prompts(2)
+        for _ in range(2):
+            with Path("/dev/full").open("wb") as full:
+                done = subprocess.run(
+                    [sys.executable, "-m", "greenroom.runtime.cli", "run", "in.jsonl", "-o", "-"],
+                    cwd=greenroom.folder,
+                    env=greenroom.env,
+                    stdout=full,
+                    stderr=subprocess.PIPE,
+                    check=False,
+                )
+            assert done.returncode != 0
+            assert b"standard output cannot be written any more: No space left" in done.stderr
+        assert len(greenroom.run("run", "in.jsonl", "-o", "-").out.splitlines()) == 2
+        assert len(simulator.journal) == 2
+
+    def test_closed_it_is_refused_and_no_other_file_is_written_in_its_place(
+        self, greenroom: Greenroom, simulator: SimulatorProcess
+    ) -> None:
+        greenroom.prompts(2)
+        done = subprocess.run(
+            ["sh", "-c", f"{sys.executable} -m greenroom.runtime.cli run in.jsonl -o - >&-"],
+            cwd=greenroom.folder,
+            env=greenroom.env,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert b"standard output is closed" in done.stderr
+        assert simulator.journal == []
 
     def test_two_on_one_stream_are_refused(self, greenroom: Greenroom, simulator: SimulatorProcess) -> None:
         greenroom.prompts(1)

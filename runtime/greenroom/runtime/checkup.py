@@ -130,7 +130,7 @@ def _database(url: str, path: Path | None, elsewhere: str) -> Check:
         return told("failed", refusal, f"make it yours, or {elsewhere}")
     try:
         with open_read_only(url):
-            return told("ok", f"{path or 'PostgreSQL'} can be read and written")
+            return told("ok", f"{path} can be read and written" if path else "PostgreSQL answers")
     except DatabaseMissing:
         return told("ok", f"{path or 'PostgreSQL'}: nothing there yet; the first job makes it")
     except DatabaseOlder:

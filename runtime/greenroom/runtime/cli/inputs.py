@@ -76,6 +76,9 @@ def job_request(options: Options, chosen: Chosen, files: ExitStack) -> JobReques
     """
     if options.to_stdout and options.as_json:
         fail("--json and --out - both want standard output: write the results to a file, or leave --json out")
+    if options.to_stdout and sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison] - None where a shell closed it
+        # Its number is the next file's that is opened, which results would be written into.
+        fail("standard output is closed: give a file with --out")
     # Before anything is read, since reading standard input may take long.
     params = read_params(options.params)
     if options.input == "-":

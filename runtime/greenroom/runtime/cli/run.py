@@ -239,7 +239,7 @@ async def _answer(
             with Copier(request.out if options.to_stdout else None, job.stop) as copier:
                 await job.wait()
                 await copier.finish()
-            return report.already_complete(opened, options)
+            return copier.verdict(report.already_complete(opened, options))
         if opened.resumed:
             again = f", {opened.retried} failed ones are asked again" if opened.retried else ""
             note(f"going on: {opened.finished} of {found.lines} lines have their results{again}")
@@ -252,7 +252,8 @@ async def _answer(
         with Copier(request.out if options.to_stdout else None, job.stop) as copier:
             last = await _watch(job, opened, options)
             await copier.finish()
-        return report.ended(last, opened, asyncio.get_running_loop().time() - started_s, options)
+        code = report.ended(last, opened, asyncio.get_running_loop().time() - started_s, options)
+        return copier.verdict(code)
 
 
 async def _watch(job: Job, opened: OpenJob, options: Options) -> JobProgress:

@@ -13,6 +13,8 @@ from typing import Self
 
 import anyio.to_thread
 
+from greenroom.runtime.cli.output import EXIT_USAGE, note
+
 _STANDARD_OUTPUT = 1
 _LOOK_EVERY_S = 0.05
 _BLOCK_BYTES = 1 << 16
@@ -23,7 +25,7 @@ class Copier:
 
     Args:
         path: a file that only grows, in whole lines once its writer is done.
-        unread: called, in the thread, when nobody reads standard output any more.
+        unread: called, in the thread, when nothing more can be written: nobody reads any more, or a disk is full.
 
     Leaving does not wait for a reader; `finish` does.
     """
@@ -32,6 +34,7 @@ class Copier:
         self._path = path
         self._unread = unread
         self._ended = threading.Event()
+        self._problem: str | None = None
         # A daemon, since no signal reaches a thread that waits for a reader.
         self._thread = threading.Thread(target=self._run, name="stdout", daemon=True)
 
@@ -51,6 +54,13 @@ class Copier:
         if self._path is not None:
             await anyio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
 
+    def verdict(self, code: int) -> int:
+        """The command's exit code: not 0 where results did not arrive, which is said."""
+        if self._problem is None:
+            return code
+        note(self._problem)
+        return code or EXIT_USAGE
+
     def _run(self) -> None:
         assert self._path is not None
         try:
@@ -65,7 +75,8 @@ class Copier:
                     if ended:
                         return
                     self._ended.wait(_LOOK_EVERY_S)
-        except BrokenPipeError:
+        except OSError as error:
+            self._problem = f"standard output cannot be written any more: {error.strerror}"
             self._unread()
 
 

@@ -94,6 +94,8 @@ def check_defaults(defaults: Defaults, columns: tuple[str, ...] | None) -> None:
                 f'--prompt "Classify: {{{{ {columns[0]} }}}}"; there are: {", ".join(columns[:20])}'
             )
         for text, what in ((defaults.prompt, "--prompt"), (defaults.system, "--system")):
+            if text is not None and not text.strip():
+                raise BadInput(f"{what} is empty")  # noqa: TRY301 - as above
             if text is not None:
                 check(text, what, columns)
     except BadInput as error:
