@@ -4,6 +4,8 @@ All stand on one core and only one works at a time, so each round asks every one
 falls out of their ratios.
 """
 
+import argparse
+import contextlib
 import os
 import select
 import statistics
@@ -15,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _ANSWER_S = 180.0
+_END_S = 10.0
 _STEP = 1600  # a multiple of 64 casts in a burst, 100 clients and 200 restarts
 _MOST = 4_000_000
 _PEERS = Path(__file__).parent / "_peers"
@@ -89,12 +92,16 @@ class Contender:
         return min(max(round(rate * seconds / _STEP), 1) * _STEP, _MOST)
 
     def close(self) -> None:
-        """Ends the program."""
+        """Ends the program: its input ends, and it has ten seconds to tidy up."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.kill()
-        self._process.wait()
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._process.stdout.close()
         self._errors.close()
 
@@ -121,17 +128,42 @@ def _command(module: str, python: str) -> list[str]:
     return [python, "-m", f"benchmarks._peers.{name}", *arguments]
 
 
+def add_python_option(parser: argparse.ArgumentParser) -> None:
+    """`--python NAME=PATH`, once for each contender whose packages do not go together with the others'."""
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        type=_python,
+        metavar="NAME=PATH",
+        help="run this contender with another environment's interpreter",
+    )
+
+
+def _python(given: str) -> tuple[str, str]:
+    name, _, path = given.partition("=")
+    if not Path(path).is_file():
+        raise argparse.ArgumentTypeError(f"{given!r} is no NAME=PATH with the path of a Python interpreter")
+    return name, path
+
+
 @contextmanager
 def started(
-    wanted: Iterable[tuple[str, str]], *, core: int, by_wall: Iterable[str] = ()
+    wanted: Iterable[tuple[str, str]],
+    *,
+    core: int,
+    by_wall: Iterable[str] = (),
+    pythons: Iterable[tuple[str, str]] = (),
 ) -> Generator[tuple[list[Contender], dict[str, str]]]:
     """Starts contenders, given by name and module; gives those that run, and why the others do not."""
+    interpreters = dict(pythons)
     running: list[Contender] = []
     lacks: dict[str, str] = {}
     try:
         for name, module in wanted:
             try:
-                running.append(Contender(name, module, core=core, by_wall=name in by_wall))
+                python = interpreters.get(name, sys.executable)
+                running.append(Contender(name, module, core=core, by_wall=name in by_wall, python=python))
             except Lacking as why:
                 lacks[name] = str(why)
         yield running, lacks

@@ -77,17 +77,43 @@ def two_cores() -> tuple[int, int]:
     return cores[0], cores[-1]
 
 
+class Upstream(Struct):
+    """A server in a process of its own."""
+
+    base_url: str
+    pid: int
+
+    def cpu_s(self) -> float:
+        """CPU seconds that it has used."""
+        if sys.platform != "linux":
+            return float("nan")
+        return time.clock_gettime((~self.pid << 3) | 2)  # as clock_getcpuclockid(3) makes a process's clock
+
+
 @contextmanager
-def upstream(*options: str, core: int) -> Generator[str]:
-    """`greenroom simulate` in a process of its own, on another core; gives its base URL."""
+def upstream(*options: str, core: int) -> Generator[Upstream]:
+    """`greenroom simulate` in a process of its own, on another core."""
     command = [sys.executable, "-m", "greenroom.runtime.cli", "simulate", "--port", "0", "--json", *options]
+    with _serving(command, core) as (line, pid):
+        yield Upstream(json.loads(line)["openai_base_url"], pid)
+
+
+@contextmanager
+def canned_upstream(core: int) -> Generator[Upstream]:
+    """`_peers/canned.py` in a process of its own, on another core; its base URL lacks the part that says how it streams."""
+    with _serving([sys.executable, "-m", "benchmarks._peers.canned"], core) as (line, pid):
+        yield Upstream(f"http://127.0.0.1:{int(line)}", pid)
+
+
+@contextmanager
+def _serving(command: list[str], core: int) -> Generator[tuple[str, int]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            ready = json.loads(process.stdout.readline())
+            line = process.stdout.readline()
             if hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(process.pid, {core})
-            yield ready["openai_base_url"]
+            yield line, process.pid
         finally:
             process.terminate()
             process.wait(10)

@@ -120,10 +120,12 @@ def main(argv: list[str]) -> int:
         source = Path(name) / "lines.jsonl"
         write_input(source, options.lines)
         pin({core})
-        with upstream("--latency", _LATENCY, core=other) as base_url:
-            rounds.extend(timed_round(base_url, source, options.in_flight) for _ in range(options.rounds))
-        with upstream(core=other) as base_url:
-            memory_mb = peak_memory_mb(base_url, options.megabytes, 64)
+        with upstream("--latency", _LATENCY, core=other) as server:
+            rounds.extend(
+                timed_round(server.base_url, source, options.in_flight) for _ in range(options.rounds)
+            )
+        with upstream(core=other) as server:
+            memory_mb = peak_memory_mb(server.base_url, options.megabytes, 64)
         pin(before)
     wall = {name: [figures[name][0] for figures in rounds] for name in rounds[0]}
     cpu = {name: [figures[name][1] for figures in rounds] for name in rounds[0]}

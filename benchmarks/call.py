@@ -1,150 +1,74 @@
 """One unified chat call through everything (resolve, hold, admit, lease, retry owner, settle on disk), in CPU time.
 
-Beside it, in the same run and round by round: the same exchange with aiohttp and a typed msgspec decode and nothing
-else, once tuned (prepared URL, session headers, pre-encoded body, no cookie jar) and once as aiohttp comes.
+Beside it, each in a process of its own on one core, asked in turn, round by round: the same exchange with aiohttp and a typed
+msgspec decode and nothing else, once tuned (prepared URL, session headers, pre-encoded body, no cookie jar) and once as aiohttp
+comes; the OpenAI SDK; litellm. What is not installed is said and left out. The upstream answers from memory on another core;
+its ceiling is what it could serve at the CPU that it needed for a call. CPU is the client's whole process, threads and all.
 
-    python -m benchmarks call [--rounds 7] [--calls 2000] [--in-flight 64] [--json]
+    python -m benchmarks call [--rounds 5] [--seconds 1] [--in-flight 64] [--json]
+
+litellm holds the OpenAI SDK back; its newest release runs with `--python "openai SDK=PATH"`, the interpreter of an environment
+where it is installed alone.
 """
 
 import argparse
-import asyncio
-import os
-import tempfile
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 
-import aiohttp
-import msgspec
-from yarl import URL
+from benchmarks._contenders import Rounds, add_python_option, column, interleaved, medians, started
+from benchmarks._harness import Result, canned_upstream, ratios, report, two_cores
 
-from benchmarks._harness import (
-    Result,
-    cpu_us,
-    pin,
-    ratios,
-    report,
-    settle_memory,
-    spread,
-    two_cores,
-    upstream,
-    versions,
-)
-from greenroom.actors.providers.hosts import simulator
-from greenroom.actors.settings import Settings, StorageSettings
-from greenroom.runtime import Runtime
-
-One = Callable[[int], Awaitable[object]]
-_PROMPT = "Say in about a hundred words why the sky is blue, and what it has to do with the colour of the setting sun."
+OURS, TUNED, PLAIN, OPENAI, LITELLM = "greenroom", "bare tuned", "bare aiohttp", "openai SDK", "litellm"
+CLIENTS = ((OURS, "greenroom"), (TUNED, "tuned"), (PLAIN, "plain"), (OPENAI, "openai"), (LITELLM, "litellm"))
 
 
-class _Message(msgspec.Struct, gc=False):
-    content: str
-
-
-class _Choice(msgspec.Struct, gc=False):
-    message: _Message
-    finish_reason: str
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class _Answer(msgspec.Struct, gc=False):
-    id: str
-    choices: list[_Choice]
-    usage: _Usage
-
-
-_decode = msgspec.json.Decoder(_Answer).decode
-_BODY = msgspec.json.encode(
-    {"model": "fast", "messages": [{"role": "user", "content": _PROMPT}], "max_tokens": 200}
-)
-
-
-def tuned(session: aiohttp.ClientSession, base_url: str) -> One:
-    url = URL(f"{base_url}/chat/completions", encoded=True)
-
-    async def one(_: int) -> object:
-        async with session.post(url, data=_BODY) as response:
-            return _decode(await response.read())
-
-    return one
-
-
-def as_it_comes(session: aiohttp.ClientSession, base_url: str) -> One:
-    async def one(_: int) -> object:
-        body = {"model": "fast", "messages": [{"role": "user", "content": _PROMPT}], "max_tokens": 200}
-        async with session.post(f"{base_url}/chat/completions", json=body) as response:
-            return _decode(await response.read())
-
-    return one
-
-
-def greenroom(runtime: Runtime) -> One:
-    async def one(_: int) -> object:
-        return await runtime.chat("sim/fast", _PROMPT, max_tokens=200)
-
-    return one
-
-
-async def measure(base_url: str, rounds: int, calls: int, in_flight: int) -> dict[str, list[float]]:
-    figures: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(
-            providers={"sim": simulator(base_url)},
-            storage=StorageSettings(url=f"sqlite:///{Path(folder) / 'bench.db'}"),
-        )
-        async with (
-            aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"Content-Type": "application/json", "Accept": "application/json"},
-                skip_auto_headers=("User-Agent", "Accept-Encoding"),
-                auto_decompress=False,
-            ) as lean,
-            aiohttp.ClientSession() as plain,
-            Runtime(settings) as runtime,
-        ):
-            contenders = {
-                "bare tuned": tuned(lean, base_url),
-                "bare aiohttp": as_it_comes(plain, base_url),
-                "greenroom": greenroom(runtime),
-            }
-            for one in contenders.values():
-                await cpu_us(calls // 4, in_flight, one)
-            settle_memory()
-            for _ in range(rounds):
-                for name, one in contenders.items():
-                    figures.setdefault(name, []).append(await cpu_us(calls, in_flight, one))
-    return figures
+def compare(
+    rates: Rounds, id_: str, what: str, *, at_most: dict[str, float], times_less: dict[str, float]
+) -> list[Result]:
+    """CPU of ours against others', round by round: `at_most` so many times theirs, or so many `times_less`."""
+    found: list[Result] = []
+    if OURS not in rates:
+        return found
+    ours = column(rates[OURS], "per_cpu_s")
+    for other, target in at_most.items():
+        if other in rates:
+            values = ratios(column(rates[other], "per_cpu_s"), ours)
+            found.append(
+                Result.of(id_, f"{what}, against {other}", values, "x", target=target, better="lower")
+            )
+    for other, target in times_less.items():
+        if other in rates:
+            values = ratios(ours, column(rates[other], "per_cpu_s"))
+            found.append(Result.of(id_, f"{what}, times less than {other}", values, "x", target=target))
+    if found:
+        found[0].against = {f"{name}, us": 1e6 / rate for name, rate in medians(rates, "per_cpu_s").items()}
+    return found
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks call", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--calls", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement, about")
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--json", action="store_true")
+    add_python_option(parser)
     options = parser.parse_args(argv)
     core, other = two_cores()
-    before = os.sched_getaffinity(0)
-    pin({core})
-    with upstream(core=other) as base_url:
-        figures = asyncio.run(measure(base_url, options.rounds, options.calls, options.in_flight))
-    pin(before)
-    value, least, largest = spread(ratios(figures["greenroom"], figures["bare tuned"]))
-    result = Result(
-        id="S6",
-        what=f"CPU of one call through everything, against bare tuned aiohttp, {options.in_flight} in flight",
-        value=value,
-        unit="x",
-        target=1.7,
-        better="lower",
-        min=least,
-        max=largest,
-        against={f"{name}, us of CPU a call": spread(values)[0] for name, values in figures.items()},
+    with canned_upstream(other) as server:
+        modules = [(name, f"chat {client} {server.base_url} {options.in_flight}") for name, client in CLIENTS]
+        with started(modules, core=core, pythons=options.python) as (contenders, lacks):
+            compared = {one.name: one.version for one in contenders}
+            rates = interleaved(
+                contenders, "call", rounds=options.rounds, seconds=options.seconds, lacks=lacks
+            )
+            tuned = next(one for one in contenders if one.name == TUNED)
+            before = server.cpu_s()
+            tuned.measure("call", 8000)
+            ceiling = 8000 / (server.cpu_s() - before)
+    results = compare(
+        rates,
+        "S6",
+        f"CPU of one call through everything, {options.in_flight} in flight",
+        at_most={TUNED: 1.4},
+        times_less={OPENAI: 12.0, LITELLM: 25.0},
     )
-    compared = versions("greenroom", "aiohttp", "msgspec", "sqlalchemy")
-    return report("call", [result], compared, as_json=options.json)
+    results.append(Result.of("", "what the upstream could serve", [ceiling], "calls/s"))
+    return report("call", results, compared, as_json=options.json, lacks=lacks)

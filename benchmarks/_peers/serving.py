@@ -12,7 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
@@ -56,12 +56,18 @@ def resident_bytes() -> int:
     return int(statm.read_text().split()[1]) * resource.getpagesize()
 
 
-def serve(prepare: Callable[[], Mapping[str, Measure]], package: str | None = None) -> None:
+def serve(
+    prepare: Callable[[], Mapping[str, Measure]],
+    package: str | None = None,
+    *,
+    closing: AsyncExitStack | None = None,
+) -> None:
     """Runs a contender until its standard input ends.
 
     Args:
         prepare: imports what is compared and returns what can be measured; its `ImportError` is told as `missing`.
         package: the distribution whose version is told; Python's own where there is none.
+        closing: closed at the end, on the loop.
     """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -73,7 +79,7 @@ def serve(prepare: Callable[[], Mapping[str, Measure]], package: str | None = No
         print(f"missing {error}", file=answers)
         return
     print(f"ready {told} {','.join(measures)}", file=answers)
-    run(_answer(measures, answers))
+    run(_answer(measures, answers, closing or AsyncExitStack()))
 
 
 def loop_of_choice() -> Callable[[Awaitable[None]], None]:
@@ -86,10 +92,11 @@ def loop_of_choice() -> Callable[[Awaitable[None]], None]:
     return asyncio.run  # type: ignore[return-value]  # it takes coroutines, which is what it gets
 
 
-async def _answer(measures: Mapping[str, Measure], answers: TextIO) -> None:
+async def _answer(measures: Mapping[str, Measure], answers: TextIO, closing: AsyncExitStack) -> None:
     gc.collect()
     gc.freeze()
-    for line in sys.stdin:  # blocks the loop on purpose: nothing may run while others are measured
-        name, count = line.split()
-        figures = await measures[name](int(count))
-        print(" ".join(f"{key}={value!r}" for key, value in figures.items()), file=answers)
+    async with closing:
+        for line in sys.stdin:  # blocks the loop on purpose: nothing may run while others are measured
+            name, count = line.split()
+            figures = await measures[name](int(count))
+            print(" ".join(f"{key}={value!r}" for key, value in figures.items()), file=answers)
