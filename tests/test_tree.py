@@ -10,7 +10,7 @@ import anyio.to_thread
 import pytest
 from msgspec import structs
 from tests.inside import database, given_back, named, settings, system, tree, until
-from tests.integration.evidence import check_charges, stored_ids
+from tests.integration.evidence import check_charges, stored_ids, stored_results
 
 from greenroom.actors.flow import RuntimeFailed
 from greenroom.actors.kernel import NoProcess
@@ -87,6 +87,7 @@ async def check_whole(folder: Path, simulator: Simulator, *, unsettled: int = 0)
     ids = [json.loads(line)["custom_id"] for line in out.splitlines()]
     assert sorted(ids) == sorted(f"id-{n}" for n in range(LINES))
     assert await stored(folder) == set(ids)
+    assert await anyio.to_thread.run_sync(stored_results, database(folder)) == out
     settled = await anyio.to_thread.run_sync(check_charges, database(folder), simulator.journal)
     assert settled >= LINES - unsettled
 

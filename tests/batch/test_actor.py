@@ -1,6 +1,7 @@
 """The batch actor: what it counts, when it gives up, and how it ends, over real sockets, rows and files."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -9,13 +10,15 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 from aiohttp import web
-from tests.inside import given_back, settings
+from tests.inside import database, given_back, settings
 from tests.integration.commands import prompt_line, results
 from tests.integration.upstream import Answering, Asked, Upstream, cut, good, refusal
 
 from greenroom.actors.batch import Defaults, JobProgress, JobRequest, OpenJob, scan
+from greenroom.actors.kernel import Clock, FakeClock
 from greenroom.actors.settings import Retries
 from greenroom.runtime import Runtime
+from greenroom.runtime.runtime import Job
 
 pytestmark = pytest.mark.anyio
 LINES = 30
@@ -28,10 +31,12 @@ async def answer_well(asked: Asked) -> web.StreamResponse:
 
 
 @asynccontextmanager
-async def running(answer: Answering, folder: Path) -> AsyncGenerator[tuple[Runtime, Upstream]]:
+async def running(
+    answer: Answering, folder: Path, clock: Clock | None = None
+) -> AsyncGenerator[tuple[Runtime, Upstream]]:
     async with (
         Upstream(answer) as upstream,
-        Runtime(settings(upstream.base_url, folder, retries=ONCE), environ={}) as rt,
+        Runtime(settings(upstream.base_url, folder, retries=ONCE), environ={}, clock=clock) as rt,
     ):
         yield rt, upstream
 
@@ -42,7 +47,13 @@ async def write(path: Path, text: str) -> Path:
 
 
 async def opened(
-    rt: Runtime, folder: Path, text: str | None = None, *, concurrency: int = 4, retry_failed: bool = False
+    rt: Runtime,
+    folder: Path,
+    text: str | None = None,
+    *,
+    concurrency: int = 4,
+    limit: int | None = None,
+    retry_failed: bool = False,
 ) -> OpenJob:
     """Open the job on the lines of `text`, passing over those that cannot be asked."""
     path = folder / "in.jsonl"
@@ -54,10 +65,12 @@ async def opened(
         source=str(path),
         out=folder / "out.jsonl",
         defaults=defaults,
+        limit=limit,
         concurrency=concurrency,
         retry_failed=retry_failed,
     )
-    return await rt.open_job(request, await anyio.to_thread.run_sync(partial(scan, path, defaults)))
+    look = partial(scan, path, defaults, limit=limit)
+    return await rt.open_job(request, await anyio.to_thread.run_sync(look))
 
 
 async def to_its_end(rt: Runtime, job: OpenJob) -> JobProgress:
@@ -134,6 +147,15 @@ class TestFailures:
             again = await to_its_end(rt, await opened(rt, tmp_path))
         assert (again.state, again.ok, again.resumed) == ("done", LINES, 0)
 
+    async def test_halted_it_asks_nothing_more(self, tmp_path: Path) -> None:
+        async def answer(asked: Asked) -> web.StreamResponse:
+            return refusal(401) if asked.number == 5 else good()
+
+        async with running(answer, tmp_path) as (rt, upstream):
+            last = await to_its_end(rt, await opened(rt, tmp_path, prompts(), concurrency=1))
+            assert (last.state, last.ok, last.in_flight) == ("halted", 4, 0)
+            assert len(upstream.asked) == 5
+
     async def test_a_key_that_is_revoked_in_the_middle_halts_it_and_keeps_the_rest(
         self, tmp_path: Path
     ) -> None:
@@ -200,3 +222,105 @@ async def test_a_stopped_job_is_not_counted_as_done(tmp_path: Path) -> None:
         assert len(upstream.asked) == 4
         again = await to_its_end(rt, await opened(rt, tmp_path))
     assert (again.state, again.ok, again.resumed) == ("done", LINES, 4)
+
+
+class TestLimit:
+    async def test_what_lies_beyond_it_does_not_count(self, tmp_path: Path) -> None:
+        """Lines finish in any order: after an interruption some beyond the limit are done, and some within it are not."""
+        held = asyncio.Event()
+
+        async def answer(asked: Asked) -> web.StreamResponse:
+            if "number 1." in asked.prompt:
+                await held.wait()
+            return refusal(400) if "number 2." in asked.prompt or "number 20." in asked.prompt else good()
+
+        async with running(answer, tmp_path) as (rt, upstream):
+            job = await rt.start_job(await opened(rt, tmp_path, prompts()))
+            while (await job.progress()).finished < LINES - 1:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        held.set()
+        async with running(answer, tmp_path) as (rt, upstream):
+            limited = await opened(rt, tmp_path, limit=10)
+            assert (limited.finished, limited.failed, limited.complete) == (9, 1, False)
+            last = await to_its_end(rt, limited)
+            assert (last.state, last.ok, last.failed, last.total, last.resumed) == ("done", 9, 1, 10, 9)
+            assert last.errors == {"invalid_request": 1}
+            assert [asked.prompt for asked in upstream.asked] == ["Say something about the number 1."]
+            again = await opened(rt, tmp_path, limit=10, retry_failed=True)
+            assert (again.retried, again.finished) == (1, 9)
+            assert (await to_its_end(rt, again)).failed == 1
+            whole = await to_its_end(rt, await opened(rt, tmp_path))
+            assert (whole.state, whole.ok, whole.failed, whole.resumed) == ("done", LINES - 2, 2, LINES)
+        assert len(results(tmp_path / "out.jsonl")) == LINES
+
+
+class Lock:
+    """Another process's transaction on the database, as far as the database can tell."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+    def take(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class TestADatabaseThatIsLocked:
+    @pytest.fixture(autouse=True)
+    def patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("greenroom.actors.storage.engine.BUSY_TIMEOUT_S", 0.05)
+
+    async def test_answers_that_could_not_be_stored_are_stored_later(self, tmp_path: Path) -> None:
+        clock = FakeClock()
+
+        async def answer(asked: Asked) -> web.StreamResponse:
+            if asked.number == 10:
+                await anyio.to_thread.run_sync(lock.take)
+            return good()
+
+        async with running(answer, tmp_path, clock) as (rt, upstream):
+            lock = Lock(database(tmp_path))
+            job = await rt.start_job(await opened(rt, tmp_path, prompts()))
+            while (await job.progress()).state == "running":  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            await anyio.to_thread.run_sync(lock.close)
+            last = await moved_on(clock, job)
+            assert (last.state, last.in_flight) == ("halted", 0)
+            assert last.because is not None
+            assert "locked" in last.because
+            asked = len(upstream.asked)
+            assert last.ok == len(results(tmp_path / "out.jsonl")) == asked
+            again = await asyncio.wait_for((await rt.start_job(await opened(rt, tmp_path))).wait(), WAIT_S)
+            assert (again.state, again.ok, again.resumed) == ("done", LINES, asked)
+            assert len(upstream.asked) == LINES, "no answer was paid for twice"
+
+    async def test_for_too_long_they_are_given_up_and_asked_for_again(self, tmp_path: Path) -> None:
+        clock = FakeClock()
+
+        async def answer(asked: Asked) -> web.StreamResponse:
+            if asked.number == 10:
+                await anyio.to_thread.run_sync(lock.take)
+            return good()
+
+        async with running(answer, tmp_path, clock) as (rt, upstream):
+            lock = Lock(database(tmp_path))
+            job = await rt.start_job(await opened(rt, tmp_path, prompts()))
+            last = await moved_on(clock, job)
+            assert (last.state, last.in_flight) == ("halted", 0)
+            assert last.ok == len(results(tmp_path / "out.jsonl")) < len(upstream.asked)
+            await anyio.to_thread.run_sync(lock.close)
+            again = await asyncio.wait_for((await rt.start_job(await opened(rt, tmp_path))).wait(), WAIT_S)
+            assert (again.state, again.ok, again.resumed) == ("done", LINES, last.ok)
+        assert len(results(tmp_path / "out.jsonl")) == LINES
+
+
+async def moved_on(clock: FakeClock, job: Job) -> JobProgress:
+    """The job's end, the clock going on whenever somebody waits for it."""
+    ended = asyncio.ensure_future(job.wait())
+    async with asyncio.timeout(WAIT_S):
+        while not ended.done():
+            await clock.advance(0.1)
+            await asyncio.sleep(0)
+    return await ended

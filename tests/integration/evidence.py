@@ -56,6 +56,12 @@ def stored_ids(database: Path) -> set[str]:
     return {str(row[0]) for row in query(database, "SELECT custom_id FROM items")}
 
 
+def stored_results(database: Path) -> bytes:
+    """What the output must hold: every result, a line each, in the order of completion."""
+    rows = query(database, "SELECT result FROM items ORDER BY seq")
+    return b"".join(bytes(row[0]) + b"\n" for row in rows)  # type: ignore[call-overload]  # as above
+
+
 def exact_pusd(input_tokens: int, output_tokens: int) -> int:
     """What tokens cost at the prices of `Greenroom.configure`, by way of fractions and rounded up once."""
     dollars = Fraction(INPUT_USD_PER_MTOK) * input_tokens + Fraction(OUTPUT_USD_PER_MTOK) * output_tokens

@@ -17,7 +17,7 @@ import anyio.to_thread
 import pytest
 from msgspec import structs
 from tests.inside import database, named, settings, system, tree, until
-from tests.integration.evidence import check_charges, stored_ids
+from tests.integration.evidence import check_charges, stored_ids, stored_results
 
 from greenroom.actors.events import Event, ProviderFailed
 from greenroom.actors.kernel import ActorSnapshot, Clock
@@ -194,6 +194,7 @@ async def check(folder: Path, under: Load) -> None:
     assert len(ids) == lines
     assert set(ids) == {f"id-{n}" for n in range(lines)}
     assert await anyio.to_thread.run_sync(stored_ids, database(folder)) == set(ids)
+    assert await anyio.to_thread.run_sync(stored_results, database(folder)) == out
     while (await is_held(under.rt)).total():  # noqa: ASYNC110 - the last settlements have no event to offer
         await asyncio.sleep(0)
     assert system(under.rt).snapshot().statistics.zombies_seen == 0

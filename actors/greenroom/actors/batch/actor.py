@@ -23,7 +23,7 @@ from greenroom.actors.batch.input.errors import BadLine
 from greenroom.actors.batch.input.lines import Line, parse
 from greenroom.actors.batch.input.reading import digest
 from greenroom.actors.batch.input.source import LineSource
-from greenroom.actors.batch.memory import Memory
+from greenroom.actors.batch.memory import Finished, Memory
 from greenroom.actors.batch.messages import GetProgress, JobProgress, JobStanding, StopJob, WaitJob
 from greenroom.actors.batch.records import JobState, OpenJob, finished_positions, state_change, tally
 from greenroom.actors.batch.renderings import rendering
@@ -69,25 +69,13 @@ _FATAL_AT_FIRST: frozenset[ErrorKind] = _FATAL.union(_AT_FIRST)
 _STORED_STATE: dict[JobStanding, JobState] = {"running": "done", "stopping": "running", "halted": "halted"}
 _LAST_STATE: dict[JobStanding, JobStanding] = {"running": "done", "stopping": "stopped", "halted": "halted"}
 _TIMEOUT_S = 60.0
-_SAVE_AGAIN_S = 1.0
-_SAVES_AGAIN = 5
+_SAVE_AGAIN_S = 0.5
+_SAVES_AGAIN = 3
 """How often results that the disk refused are handed to it again before they are given up, to be asked for anew."""
 
 
-class _ItemDone(Cast, frozen=True):
-    """A puller's word: this line has its result."""
-
-    position: int
-    custom_id: str
-    line_digest: bytes
-    result: bytes
-    cost_pusd: int
-    usage: Usage
-    error_kind: ErrorKind | None
-
-
 class _Flush(Cast, frozen=True):
-    """Our own word to ourselves: save what the messages before this one brought, as one."""
+    """Our own word to ourselves: save what this turn of the loop has brought, as one."""
 
 
 class _SaveAgain(Cast, frozen=True):
@@ -130,16 +118,16 @@ class Batch(Actor):
         self._because_kind: ErrorKind | None = None
         self._source: LineSource | None = None
         self._waiting: list[ReplyTo[JobProgress]] = []
-        self._fresh: list[tuple[dict[str, object], _ItemDone]] = []
-        self._unsaved: dict[int, tuple[Save, list[_ItemDone]]] = {}
-        self._refused: set[int] = set()
+        self._unsaved = memory.unsaved
+        self._save: Save | None = None
+        self._saving = 0
         self._saves_again = 0
         self._tag = 0
-        self._pullers = 0
-        self._taken_up = 0
-        self._answers_unsaved = 0
+        self._seq = 0
         self._room = asyncio.Event()
         self._room.set()
+        self._pullers = 0
+        self._taken_up = 0
 
     async def init(self) -> None:
         """Read where the job stands, bring the output level with it, and send the pullers off.
@@ -154,7 +142,7 @@ class Batch(Actor):
                 await anyio.to_thread.run_sync(self._output.close)
                 raise
             self._halt(f"the job could not be gone on with: {error}")
-            self._conclude_if_over()
+            self.ref.cast(_Flush())
             return
         finished = self._memory.tally.finished
         if self._memory.resumed is None:
@@ -163,6 +151,7 @@ class Batch(Actor):
         self._pullers = min(self._job.request.concurrency, left)
         for _ in range(self._pullers):
             self.pipe_to_self(self._pull(source))
+        self.ref.cast(_Flush())
 
     async def _take_up(self) -> LineSource:
         store, job, memory = self._store, self._job, self._memory
@@ -173,8 +162,15 @@ class Batch(Actor):
         memory.tally, self._seq = await tally(store, job.id, job.scan.span)
         await restore_output(store, job.id, self._output)
         done = await finished_positions(store, job.id, job.scan.span)
+        self._take_over(done)
         self._source = LineSource(job.request.path, job.request.form, job.scan.span, done, job.scan.repeated)
         return self._source
+
+    def _take_over(self, done: bytearray) -> None:
+        """Results that an earlier incarnation had, and did not see to the disk, are saved by this one."""
+        self._unsaved[:] = [line for line in self._unsaved if not done[line.position]]
+        for line in self._unsaved:
+            done[line.position] = 1
 
     @handles
     def progress(self, message: GetProgress) -> JobProgress:
@@ -190,66 +186,78 @@ class Batch(Actor):
             self._state = "stopping"
 
     @handles
-    def item_done(self, message: _ItemDone) -> None:
-        self._taken_up += 1
-        row: dict[str, object] = {
-            "job_id": self._job.id,
-            "position": message.position,
-            "seq": self._seq,
-            "custom_id": message.custom_id,
-            "digest": message.line_digest,
-            "ok": message.error_kind is None,
-            "error_class": message.error_kind,
-            "result": message.result,
-            "cost_pusd": message.cost_pusd,
-            "input_tokens": message.usage.total_input_tokens,
-            "output_tokens": message.usage.total_output_tokens,
-            "finished_at_ms": self._now_ms(),
-        }
-        self._seq += 1
-        if not self._fresh:
-            self.ref.cast(_Flush())
-        self._fresh.append((row, message))
-
-    @handles
     def flush(self, message: _Flush) -> None:
-        fresh, self._fresh = self._fresh, []
+        if self._save is None:
+            self._save_next()
+
+    def _save_next(self) -> None:
+        """One save at a time, of all that came meanwhile: results reach disk and output in the order of their `seq`."""
+        self._save, self._saving = None, len(self._unsaved)
+        if len(self._unsaved) < self._job.request.concurrency:
+            self._room.set()
+        if not self._unsaved:
+            self._conclude_if_over()
+            return
+        rows = tuple(self._row(line, self._seq + n) for n, line in enumerate(self._unsaved))
+        self._seq += len(rows)
         self._tag += 1
-        rows = tuple(row for row, _ in fresh)
-        append = partial(self._output.append, [item.result for _, item in fresh])
-        save = Save((Write(INSERT_ITEM, rows),), self.ref, self._tag, then=append)
-        self._unsaved[self._tag] = (save, [item for _, item in fresh])
-        self._store.cast(save)
+        append = partial(self._output.append, [line.result for line in self._unsaved])
+        self._save = Save((Write(INSERT_ITEM, rows),), self.ref, self._tag, then=append)
+        self._store.cast(self._save)
+
+    def _row(self, line: Finished, seq: int) -> dict[str, object]:
+        return {
+            "job_id": self._job.id,
+            "position": line.position,
+            "seq": seq,
+            "custom_id": line.custom_id,
+            "digest": line.line_digest,
+            "ok": line.error_kind is None,
+            "error_class": line.error_kind,
+            "result": line.result,
+            "cost_pusd": line.cost_pusd,
+            "input_tokens": line.usage.total_input_tokens,
+            "output_tokens": line.usage.total_output_tokens,
+            "finished_at_ms": line.finished_at_ms,
+        }
 
     @handles
     def saved(self, message: Saved) -> None:
+        if self._save is None or self._save.tag not in message.tags:
+            return  # acknowledged before: it was cast again to a new store
         error = message.error
         if error is not None and not isinstance(error, CallbackFailed):
-            self._halt(f"results cannot be stored: {error.__cause__ or error}")
-            self._save_later(message.tags, error)
-        else:
-            self._saves_again = 0
-            for tag in message.tags:
-                _, items = self._unsaved.pop(tag, (None, ()))
-                self._unsaved_answers(-len(items))
-                for item in items:
-                    self._memory.tally.count(item.error_kind, item.cost_pusd, item.usage)
-        if isinstance(error, CallbackFailed):
+            self._halt(f"results cannot be stored: {error}")
+            self._save_later(error)
+            return
+        if error is not None:
             where = f"written to {self._output.path}, though they are stored"
             self._halt(f"results cannot be {where}: {error.__cause__ or error}")
-        self._conclude_if_over()
+        for line in self._unsaved[: self._saving]:
+            self._memory.tally.count(line)
+        self._saves_again = 0
+        del self._unsaved[: self._saving]
+        self._save_next()
+
+    def _save_later(self, error: StorageFailed) -> None:
+        """Answers that were paid for are not let go because the disk failed once: a lock ends, space is made."""
+        if self._saves_again < _SAVES_AGAIN and not isinstance(error, WriteRejected):
+            self._saves_again += 1
+            self.send_after(_SAVE_AGAIN_S, _SaveAgain())
+        else:
+            _log.error("results given up, to be asked for again", job=self._job.id, results=self._saving)
+            del self._unsaved[: self._saving]
+            self._save_next()
 
     @handles
     def resend(self, message: Resend) -> None:
-        for save, _ in self._unsaved.values():
-            self._store.cast(save)
+        if self._save is not None:
+            self._store.cast(self._save)
 
     @handles
     def save_again(self, message: _SaveAgain) -> None:
-        tags, self._refused = self._refused, set()
-        for tag in sorted(tags):
-            if tag in self._unsaved:
-                self._store.cast(self._unsaved[tag][0])
+        if self._save is not None:
+            self._store.cast(self._save)
 
     async def handle_info(self, message: object) -> None:
         match message:
@@ -312,24 +320,7 @@ class Batch(Actor):
             self._item_failed(position, line, raw, failure)
         else:
             result = self._rendering.answered(self._result_id(position), position + 1, line, reply)
-            self._keep(
-                _ItemDone(position, line.custom_id, digest(raw), result, reply.cost_pusd, reply.usage, None)
-            )
-
-    def _keep(self, item: _ItemDone) -> None:
-        """Hand a result to the actor. While as many wait for the disk as may be in flight, no further line is asked.
-
-        So a slow disk slows the job down, and a `kill -9` has at most twice `concurrency` answers asked for again.
-        """
-        self._unsaved_answers(1)
-        self.ref.cast(item)
-
-    def _unsaved_answers(self, change: int) -> None:
-        self._answers_unsaved += change
-        if self._answers_unsaved < self._job.request.concurrency:
-            self._room.set()
-        else:
-            self._room.clear()
+            self._keep(position, line, raw, result, (reply.cost_pusd, reply.usage, None))
 
     def _item_failed(self, position: int, line: Line, raw: bytes, failure: ProviderFailed) -> None:
         error: ProviderError = failure.error
@@ -338,9 +329,27 @@ class Batch(Actor):
             self._halt(str(failure), error.kind)
             return
         result = self._rendering.failed(self._result_id(position), position + 1, line, failure)
-        self._keep(
-            _ItemDone(position, line.custom_id, digest(raw), result, failure.cost_pusd, Usage(), error.kind)
-        )
+        self._keep(position, line, raw, result, (failure.cost_pusd, Usage(), error.kind))
+
+    def _keep(
+        self,
+        position: int,
+        line: Line,
+        raw: bytes,
+        result: bytes,
+        came_to: tuple[int, Usage, ErrorKind | None],
+    ) -> None:
+        """Keep a result until it is on disk. While as many wait for that as may be in flight, no further line is asked.
+
+        So a slow disk slows the job down, and a `kill -9` has at most twice `concurrency` answers asked for again.
+        """
+        self._taken_up += 1
+        unsaved = self._unsaved
+        unsaved.append(Finished(position, line.custom_id, digest(raw), result, *came_to, self._now_ms()))
+        if len(unsaved) >= self._job.request.concurrency:
+            self._room.clear()
+        if len(unsaved) == 1:
+            self.ref.cast(_Flush())
 
     def _result_id(self, position: int) -> str:
         return f"batch_req_{self._job.id}_{position + 1}"
@@ -353,20 +362,8 @@ class Batch(Actor):
             self._because, self._because_kind = because, kind
             self._state = "halted"
 
-    def _save_later(self, tags: tuple[int, ...], error: StorageFailed) -> None:
-        """Answers that were paid for are not let go because the disk failed once: a lock ends, space is made."""
-        if isinstance(error, WriteRejected) or self._saves_again >= _SAVES_AGAIN:
-            lost = sum(len(self._unsaved.pop(tag)[1]) for tag in tags if tag in self._unsaved)
-            self._unsaved_answers(-lost)
-            _log.error("results given up, to be asked for again", job=self._job.id, results=lost)
-            return
-        if not self._refused:
-            self._saves_again += 1
-            self.send_after(_SAVE_AGAIN_S, _SaveAgain())
-        self._refused.update(tags)
-
     def _conclude_if_over(self) -> None:
-        if self._pullers == 0 and not self._fresh and not self._unsaved:
+        if self._pullers == 0 and not self._unsaved:
             self._pullers = -1
             missing = self._job.scan.lines - self._memory.tally.finished
             if self._state == "running" and missing > 0:

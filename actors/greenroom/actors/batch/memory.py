@@ -19,15 +19,28 @@ class Tally(Struct):
     def finished(self) -> int:
         return self.ok + self.failed
 
-    def count(self, error_kind: ErrorKind | None, cost_pusd: int, usage: Usage) -> None:
+    def count(self, line: "Finished") -> None:
         """One more line has its result on disk."""
-        if error_kind is None:
+        if line.error_kind is None:
             self.ok += 1
         else:
             self.failed += 1
-            self.errors[error_kind] = self.errors.get(error_kind, 0) + 1
-        self.cost_pusd += cost_pusd
-        self.usage += usage
+            self.errors[line.error_kind] = self.errors.get(line.error_kind, 0) + 1
+        self.cost_pusd += line.cost_pusd
+        self.usage += line.usage
+
+
+class Finished(Struct, frozen=True):
+    """A line that has its result: `result` is what the output gets."""
+
+    position: int
+    custom_id: str
+    line_digest: bytes
+    result: bytes
+    cost_pusd: int
+    usage: Usage
+    error_kind: ErrorKind | None
+    finished_at_ms: int
 
 
 class Memory:
@@ -37,6 +50,7 @@ class Memory:
         output: the output, so that a new incarnation closes what a killed one left open.
 
     Attributes:
+        unsaved: results that the store has not acknowledged, in the order of completion.
         tally: the last known sums, also while the rows cannot be read.
         resumed: lines finished before the first incarnation; None: none has begun yet.
         stop_asked: somebody wants the job stopped, and the actor may have died before it heard of it.
@@ -44,6 +58,7 @@ class Memory:
 
     def __init__(self, output: ResultFile) -> None:
         self.output = output
+        self.unsaved: list[Finished] = []
         self.tally = Tally()
         self.resumed: int | None = None
         self.stop_asked = False

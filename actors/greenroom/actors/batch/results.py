@@ -39,6 +39,7 @@ class ResultFile:
         self.path = path
         self._header = b"" if header is None else header + b"\n"
         self._file: int | None = None
+        self._failure: OSError | None = None
 
     def whole_records(self) -> tuple[int, int]:
         """Cut an unfinished last record off; return how many stand, and in how many bytes, the header not counted.
@@ -86,7 +87,8 @@ class ResultFile:
         """Append whole records in one write.
 
         Raises:
-            OSError: the disk is full, say; what did reach the file is cut back when the job goes on.
+            OSError: the disk is full, say. So does every later call until the file is opened anew: records behind a
+                torn one would be nobody's. What did reach the file is cut back when the job goes on.
         """
         if self._file is not None:
             self._write(b"".join(b"%s\n" % record for record in records))
@@ -116,15 +118,21 @@ class ResultFile:
             os.fsync(self._file)
 
     def close(self) -> None:
-        file, self._file = self._file, None
+        file, self._file, self._failure = self._file, None, None
         if file is not None:
             os.close(file)
 
     def _write(self, data: bytes) -> None:
         assert self._file is not None
+        if self._failure is not None:
+            raise OSError(*self._failure.args)
         rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            self._failure = error
+            raise
 
 
 def _count_records(file: BinaryIO, *, is_csv: bool) -> tuple[int, int, int]:
