@@ -112,6 +112,69 @@ def openai_streamed(body: bytes) -> Heard:
     )
 
 
+def responses_body(
+    prompt: str,
+    *,
+    model: str,
+    stream: bool,
+    max_tokens: int = 0,
+    tool: str = "",
+    schema: Json | None = None,
+) -> Json:
+    body: Json = {"model": model, "input": [{"role": "user", "content": prompt}]}
+    if stream:
+        body["stream"] = True
+    if max_tokens:
+        body["max_output_tokens"] = max_tokens
+    if tool:
+        body["tools"] = [{"type": "function", "name": tool, "parameters": SCHEMA, "strict": True}]
+    if schema:
+        body["text"] = {"format": {"type": "json_schema", "name": "s", "schema": schema}}
+    return body
+
+
+def responses_whole(answer: Json) -> Heard:
+    assert answer["object"] == "response"
+    items: list[Json] = answer["output"]
+    parts = [part for item in items if item["type"] == "message" for part in item["content"]]
+    calls = [item for item in items if item["type"] == "function_call"]
+    return Heard(
+        "".join(part["text"] for part in parts),
+        (answer["incomplete_details"] or {"reason": answer["status"]})["reason"],
+        answer["usage"]["input_tokens"],
+        answer["usage"]["output_tokens"],
+        [(call["name"], msgspec.json.decode(call["arguments"])) for call in calls],
+    )
+
+
+def responses_streamed(body: bytes) -> Heard:
+    """Adds the deltas up, and holds every word of the closing events against them."""
+    created, started, *events, ended = sse(body)
+    assert [created["type"], started["type"]] == ["response.created", "response.in_progress"]
+    numbered = [event["sequence_number"] for event in (created, started, *events, ended)]
+    assert numbered == list(range(len(events) + 3))
+    items: list[Json] = []
+    said = ""
+    for event in events:
+        match event["type"].removeprefix("response."):
+            case "output_item.added":
+                assert (event["output_index"], event["item"]["status"]) == (len(items), "in_progress")
+                said = ""
+            case "output_text.delta" | "function_call_arguments.delta":
+                said += event["delta"]
+            case "output_text.done":
+                assert event["text"] == said
+            case "function_call_arguments.done":
+                assert event["arguments"] == said
+            case "output_item.done":
+                items.append(event["item"])
+            case kind:
+                assert kind in {"content_part.added", "content_part.done"}
+    assert ended["type"] == f"response.{ended['response']['status']}"
+    assert ended["response"]["output"] == items
+    return responses_whole(ended["response"])
+
+
 def anthropic_body(
     prompt: str,
     *,
@@ -316,4 +379,14 @@ OLLAMA = Speaker(
     ("stop", "length", "stop"),
     lambda body: (body["error"], ""),
 )
-SPEAKERS = [OPENAI, ANTHROPIC, GEMINI, OLLAMA]
+RESPONSES = Speaker(
+    "responses",
+    ("/v1/responses", "/v1/responses"),
+    responses_body,
+    responses_whole,
+    responses_streamed,
+    {},
+    ("completed", "max_output_tokens", "completed"),
+    OPENAI.error,
+)
+SPEAKERS = [OPENAI, RESPONSES, ANTHROPIC, GEMINI, OLLAMA]

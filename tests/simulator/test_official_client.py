@@ -73,5 +73,63 @@ async def test_errors_become_the_clients_own_classes(official: Any) -> None:
         await official.with_options(api_key="wrong").models.list()
 
 
+async def test_a_response_streams_to_what_it_is_whole(official: Any) -> None:
+    asked: dict[str, Any] = {"model": "smart", "input": "Why do glaciers move slowly through valleys?"}
+    whole = await official.responses.create(**asked)
+    assert (whole.status, whole.error) == ("completed", None)
+    assert whole.output_text
+    async with official.responses.stream(**asked) as stream:
+        events = [event async for event in stream]
+        final = await stream.get_final_response()
+    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert ("".join(deltas), final.output_text, final.usage) == (
+        whole.output_text,
+        whole.output_text,
+        whole.usage,
+    )
+    assert len(deltas) == whole.usage.output_tokens
+
+
+async def test_a_responses_tool_goes_round(official: Any) -> None:
+    tool = {
+        "type": "function",
+        "name": "get_weather",
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    }
+    question = {"role": "user", "content": [{"type": "input_text", "text": "The weather in Oslo?"}]}
+    asked: dict[str, Any] = {"model": "fast", "tools": [tool], "input": [question]}
+    whole = await official.responses.create(**asked, tool_choice="required", instructions="Be kind.")
+    (call,) = whole.output
+    assert (call.type, call.name) == ("function_call", "get_weather")
+    result = {
+        "type": "function_call_output",
+        "call_id": call.call_id,
+        "output": "Rain and nine degrees.",
+    }
+    answer = await official.responses.create(**asked | {"input": [question, call, result]})
+    assert "Rain and nine degrees" in answer.output_text
+
+
+async def test_a_response_that_is_cut_off_or_wrong_says_so(official: Any) -> None:
+    cut = await official.responses.create(model="echo", input="word " * 50, max_output_tokens=16)
+    assert (cut.status, cut.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+    cases: list[tuple[dict[str, Any], Any, str]] = [
+        ({"model": "none"}, openai.NotFoundError, "model"),
+        ({"max_output_tokens": 1}, openai.BadRequestError, "max_output_tokens"),
+        ({"previous_response_id": "resp_1"}, openai.BadRequestError, "previous_response_id"),
+        ({"input": [{"role": "wizard", "content": "x"}]}, openai.BadRequestError, "input[0].role"),
+    ]
+    for options, kind, param in cases:
+        with pytest.raises(kind) as raised:
+            await official.responses.create(**{"model": "fast", "input": "x"} | options)
+        assert raised.value.param == param
+
+
 async def test_models_are_listed(official: Any) -> None:
     assert "fast" in [model.id async for model in official.models.list()]

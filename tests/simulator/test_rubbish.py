@@ -11,10 +11,16 @@ from tests.simulator.speakers import SCHEMA, SPEAKERS, Json, Speaker
 
 from greenroom.runtime.simulator.engine import CannotAnswer, answer, catalogue
 from greenroom.runtime.simulator.traffic.pace import Pace
-from greenroom.runtime.simulator.wires import ANTHROPIC, GEMINI, OLLAMA, OPENAI, Wire, WireError
+from greenroom.runtime.simulator.wires import ANTHROPIC, GEMINI, OLLAMA, OPENAI, RESPONSES, Wire, WireError
 from greenroom.runtime.simulator.wires.reading import Head
 
-WIRES: dict[str, Wire] = {"openai": OPENAI, "anthropic": ANTHROPIC, "gemini": GEMINI, "ollama": OLLAMA}
+WIRES: dict[str, Wire] = {
+    "openai": OPENAI,
+    "responses": RESPONSES,
+    "anthropic": ANTHROPIC,
+    "gemini": GEMINI,
+    "ollama": OLLAMA,
+}
 MODELS = catalogue()
 # Words that mean something on one wire or another, so that rubbish gets past the first check.
 WORDS = st.sampled_from(

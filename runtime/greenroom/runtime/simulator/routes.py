@@ -8,7 +8,7 @@ from aiohttp import web
 
 from greenroom.runtime.simulator.exchange import Exchange
 from greenroom.runtime.simulator.serving import Service
-from greenroom.runtime.simulator.wires import ANTHROPIC, GEMINI, OLLAMA, OPENAI, Wire, WireError
+from greenroom.runtime.simulator.wires import ANTHROPIC, GEMINI, OLLAMA, OPENAI, RESPONSES, Wire, WireError
 from greenroom.runtime.simulator.wires.ollama import VERSION
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[web.StreamResponse]]
@@ -27,6 +27,7 @@ class Routes:
     def __init__(self, service: Service, pages: Mapping[str, Handler]) -> None:
         self._exact: dict[str, dict[str, Route]] = {
             "/v1/chat/completions": {"POST": (OPENAI, service.ask)},
+            "/v1/responses": {"POST": (RESPONSES, service.ask)},
             "/v1/messages": {"POST": (ANTHROPIC, service.ask)},
             "/v1/messages/count_tokens": {
                 "POST": (ANTHROPIC, partial(service.count_tokens, ANTHROPIC.counted))
