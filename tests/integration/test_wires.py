@@ -6,7 +6,7 @@ from typing import get_args
 import aiohttp
 import pytest
 from tests.simulator.conftest import Client
-from tests.simulator.speakers import ANTHROPIC, GEMINI, OLLAMA, OPENAI
+from tests.simulator.speakers import ANTHROPIC, GEMINI, OLLAMA, OPENAI, RESPONSES
 
 from greenroom.actors.events import ErrorKind
 from greenroom.actors.settings import Retries, Stalls
@@ -28,7 +28,13 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("wire", get_args(WireNa
 BOTH = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 ONCE = Retries(attempts=1)
 TEXT = "Grüß 世界"
-SPEAKERS = {"openai-chat": OPENAI, "anthropic-messages": ANTHROPIC, "gemini": GEMINI, "ollama": OLLAMA}
+SPEAKERS = {
+    "openai-chat": OPENAI,
+    "openai-responses": RESPONSES,
+    "anthropic-messages": ANTHROPIC,
+    "gemini": GEMINI,
+    "ollama": OLLAMA,
+}
 
 
 async def ask(rt: Runtime, prompt: str, *, streamed: bool, model: str | None = None) -> Reply:

@@ -62,9 +62,10 @@ __all__ = [
     "settings_for",
 ]
 
-WireName: TypeAlias = Literal["openai-chat", "anthropic-messages", "gemini", "ollama"]
+WireName: TypeAlias = Literal["openai-chat", "openai-responses", "anthropic-messages", "gemini", "ollama"]
 _BELOW_THE_ROOT: dict[WireName, str] = {
     "openai-chat": "/v1",
+    "openai-responses": "/v1",
     "anthropic-messages": "/v1",
     "gemini": "/v1",
     "ollama": "",
