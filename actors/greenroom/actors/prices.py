@@ -15,7 +15,7 @@ from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from greenroom.actors.events import Usage
 from greenroom.actors.settings import PriceSettings
@@ -68,6 +68,14 @@ class Rates(Struct, frozen=True, gc=False):
     audio_input: int
     audio_output: int
 
+    @property
+    def dearest(self) -> tuple[int, int]:
+        """The dearest class in, and out."""
+        return (
+            max(self.input, self.cached, self.cache_write_5m, self.cache_write_1h, self.audio_input),
+            max(self.output, self.reasoning, self.audio_output),
+        )
+
 
 class Price(Struct, frozen=True, gc=False):
     """A model's price: base rates, dearer ones above a size of input, and a fee per request in pico-dollars.
@@ -78,6 +86,11 @@ class Price(Struct, frozen=True, gc=False):
     base: Rates
     tiers: tuple[tuple[int, Rates], ...] = ()
     request_pusd: int = 0
+    _dearest: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        # Once, as every hold reckons with it.
+        structs.force_setattr(self, "_dearest", self.base.dearest)
 
     def cost_pusd(self, usage: Usage) -> int:
         """What `usage`, of one request, is charged: pico-dollars, rounded up once."""
@@ -105,11 +118,11 @@ class Price(Struct, frozen=True, gc=False):
         self, requests: int, input_tokens: int, output_tokens: int, *, largest_input: int
     ) -> int:
         """The same for many requests: of so many tokens together, the largest of them of so many input tokens."""
-        within = [self.base, *(rates for start, rates in self.tiers if largest_input > start)]
-        dearest_in = max(
-            max(r.input, r.cached, r.cache_write_5m, r.cache_write_1h, r.audio_input) for r in within
-        )
-        dearest_out = max(max(r.output, r.reasoning, r.audio_output) for r in within)
+        dearest_in, dearest_out = self._dearest
+        for start, rates in self.tiers:
+            if largest_input > start:
+                tier_in, tier_out = rates.dearest
+                dearest_in, dearest_out = max(dearest_in, tier_in), max(dearest_out, tier_out)
         tokens_pusd = -(-(input_tokens * dearest_in + output_tokens * dearest_out) // _SCALE)
         # Each charge is rounded up by itself.
         return tokens_pusd + (requests - 1) * bool(tokens_pusd) + requests * self.request_pusd

@@ -48,6 +48,7 @@ from greenroom.actors.ledger.messages import (
     Adopt,
     BoundTooLarge,
     Budget,
+    Collect,
     GetSpend,
     Held,
     Hold,
@@ -151,7 +152,6 @@ class Ledger(Actor):
         self._loading: set[Balance] = set()
         self._slices = OpenSlices()
         self._settled_pusd = 0
-        self._written: set[int] = set()
         self._fresh: dict[int, Entry] = {}
         self._refused: list[Entry] = []
         self._tag = 0
@@ -173,8 +173,7 @@ class Ledger(Actor):
         # disk. So all that is known goes there now: what its slices stood for has its rows, and sums have no overlap.
         known = self._outbox.offer()
         await self._store.call(Commit(everything(known, self._runtime_id), ordered=True), timeout=60.0)
-        self._written = {one.hold.ticket for one in known.settlements}
-        self._outbox.acknowledge(self._written)
+        self._outbox.acknowledge([one.hold.ticket for one in known.settlements])
         ((settled_pusd,),) = await self._store.call(Query(*settled_by(self._runtime_id)), timeout=60.0)
         self._settled_pusd = cast("int", settled_pusd)
         since = self._outbox.offer()
@@ -217,12 +216,22 @@ class Ledger(Actor):
             self._grant(message, purse, [reply_to])
 
     @handles
+    def collect(self, message: Collect) -> None:
+        if self._waiting:
+            # Somebody may want what is left over.
+            self._collect()
+        else:
+            self._flush_soon()
+
+    @handles
     def settle(self, message: Settle) -> None:
+        self._settle(message)
+        self._flush_soon()
+
+    def _settle(self, message: Settle) -> None:
         ticket = message.hold.ticket
         entry = self._entries.get(ticket)
         if entry is None:
-            if ticket in self._written:
-                return
             # Its caller has given up waiting for a grant; the row says so.
             self._waiting.pop(ticket, None)
             entry = self._accounts.enter(message.hold, held=False)
@@ -241,13 +250,17 @@ class Ledger(Actor):
                 )
             )
         self._fresh[ticket] = entry
-        if self._waiting:
-            self._flush_at_once()
-        else:
+
+    def _collect(self) -> None:
+        """Take what was settled from the outbox."""
+        if settlements := self._outbox.collect():
+            for settle in settlements:
+                self._settle(settle)
             self._flush_soon()
 
     @handles
     def flush(self, message: _Flush) -> None:
+        self._collect()
         self._flushing = False
         if self._gathering is not None:
             self._gathering.cancel()
@@ -267,7 +280,6 @@ class Ledger(Actor):
 
     @handles
     def saved(self, message: Saved) -> None:
-        self._written.clear()
         for tag in message.tags:
             saving = self._unsaved.pop(tag, None)
             if saving is not None:
@@ -293,6 +305,7 @@ class Ledger(Actor):
 
     @handles
     def spend(self, message: GetSpend) -> Spend:
+        self._collect()
         held = [entry.hold for entry in self._entries.values() if entry.settle is None]
         saving = sum(len(saving.holds) + len(saving.settled) for saving in self._unsaved.values())
         return Spend(
@@ -333,6 +346,7 @@ class Ledger(Actor):
 
     def _decide_or_wait(self, hold: Hold, purse: Purse, reply_to: ReplyTo[Held]) -> None:
         """Decide at once, if what is needed is known and nobody is overtaken."""
+        self._collect()
         for balance in self._accounts.unloaded(purse):
             self._load(balance)
         overtakes = hold.wait and not self._blocked.isdisjoint(balance for _, balance in purse.limits)
@@ -342,6 +356,7 @@ class Ledger(Actor):
 
     def _serve(self) -> None:
         """Look at those who wait, in order of arrival; who waits for a budget is not overtaken in it."""
+        self._collect()
         self._blocked.clear()
         for waiting in list(self._waiting.values()):
             limits = waiting.purse.limits
@@ -469,7 +484,8 @@ class Ledger(Actor):
             self._say(_Flush())
 
     def _flush_soon(self) -> None:
-        if len(self._fresh) >= _GATHER_ROWS:
+        """Hand over what has gathered, in a while; at once where somebody waits for what it leaves over."""
+        if self._waiting or len(self._fresh) >= _GATHER_ROWS:
             self._flush_at_once()
         elif self._gathering is None:
             self._gathering = asyncio.get_running_loop().call_later(_GATHER_S, self._say, _Flush())

@@ -110,6 +110,10 @@ class Settle(Cast, frozen=True, kw_only=True):
     request_id: str | None = None
 
 
+class Collect(Cast, frozen=True):
+    """The outbox's word that something was settled since the ledger last collected."""
+
+
 class Adopt(Cast, frozen=True):
     """What living calls offer a new ledger: the holds they were granted, and the settlements nobody has acknowledged."""
 

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 
 from greenroom.actors.kernel import ActorRef, Overloaded
-from greenroom.actors.ledger.messages import Adopt, Hold, Settle, TooManyUnsettled
+from greenroom.actors.ledger.messages import Adopt, Collect, Hold, Settle, TooManyUnsettled
 
 
 class Outbox:
@@ -23,7 +24,8 @@ class Outbox:
         self._capacity = capacity
         self._holds: dict[int, Hold] = {}
         self._settlements: dict[int, Settle] = {}
-        self._late: list[Settle] = []
+        self._fresh: list[Settle] = []
+        self._told = False
         self._settled: asyncio.Event | None = None
 
     def open(self, hold: Hold) -> None:
@@ -48,7 +50,19 @@ class Outbox:
         """Settle a hold, for good: kept here until the ledger says that it is on disk. Never waits, never fails."""
         self._holds.pop(settle.hold.ticket, None)
         self._settlements[settle.hold.ticket] = settle
-        self._send(settle)
+        self._fresh.append(settle)
+        if not self._told:
+            # One word for many: a message for each would keep the ledger from granting holds on the caller's stack.
+            # Where its mailbox is full, the next settlement tells it, or it collects with its next save.
+            with suppress(Overloaded):
+                self._ledger.cast(Collect())
+                self._told = True
+
+    def collect(self) -> list[Settle]:
+        """What was settled since the ledger last asked."""
+        fresh, self._fresh = self._fresh, []
+        self._told = False
+        return fresh
 
     def acknowledge(self, tickets: Iterable[int]) -> None:
         """The ledger's word that these settlements are on disk."""
@@ -56,14 +70,10 @@ class Outbox:
             self._settlements.pop(ticket, None)
         if self._settled is not None and not self._settlements:
             self._settled.set()
-        if self._late:
-            late, self._late = self._late, []
-            for settle in late:
-                self._send(settle)
 
     def offer(self) -> Adopt:
         """Everything that a new ledger has to know."""
-        self._late.clear()
+        self.collect()
         return Adopt(tuple(self._holds.values()), tuple(self._settlements.values()))
 
     async def wait_empty(self) -> None:
@@ -76,10 +86,3 @@ class Outbox:
     def empty(self) -> bool:
         """Nothing is held, and every settlement is on disk."""
         return not self._holds and not self._settlements
-
-    def _send(self, settle: Settle) -> None:
-        try:
-            self._ledger.cast(settle)
-        except Overloaded:
-            # Sent again with the next acknowledgement, which is what makes room.
-            self._late.append(settle)
