@@ -16,6 +16,7 @@ from tests.integration.upstream import Answering, Asked, Upstream, cut, good, re
 
 from greenroom.actors.batch import Defaults, JobProgress, JobRequest, OpenJob, scan
 from greenroom.actors.kernel import Clock, FakeClock
+from greenroom.actors.providers import ChatRequest, OpenAIChat, WireRequest
 from greenroom.actors.settings import Retries
 from greenroom.runtime import Runtime
 from greenroom.runtime.runtime import Job
@@ -180,6 +181,27 @@ class TestFailures:
         async with running(answer, tmp_path) as (rt, _):
             last = await to_its_end(rt, await opened(rt, tmp_path, prompts(), concurrency=1))
         assert (last.state, last.ok, last.errors) == ("done", LINES - 1, {"not_found": 1})
+
+
+async def test_a_fault_of_ours_fails_the_line_that_met_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun again, the job would meet it again, and pay anew for what else was in flight."""
+    encode = OpenAIChat.encode
+
+    def faulty(codec: OpenAIChat, request: ChatRequest, model: str, *, stream: bool = False) -> WireRequest:
+        if "number 7." in str(request.messages[-1].content):
+            raise ZeroDivisionError("Say something")
+        return encode(codec, request, model, stream=stream)
+
+    monkeypatch.setattr(OpenAIChat, "encode", faulty)
+    async with running(answer_well, tmp_path) as (rt, upstream):
+        last = await to_its_end(rt, await opened(rt, tmp_path, prompts()))
+        assert (last.state, last.ok, last.errors) == ("done", LINES - 1, {"internal": 1})
+        assert len(upstream.asked) == LINES - 1
+        monkeypatch.undo()
+        again = await to_its_end(rt, await opened(rt, tmp_path, retry_failed=True))
+    assert (again.state, again.ok, again.failed) == ("done", LINES, 0)
 
 
 class TestInputThatGoesAway:

@@ -19,7 +19,7 @@ from msgspec import structs
 from tests.inside import database, named, settings, system, tree, until
 from tests.integration.evidence import check_charges, stored_ids, stored_results
 
-from greenroom.actors.events import Event, ProviderFailed
+from greenroom.actors.events import Event, Finished, ProviderFailed, TextDelta
 from greenroom.actors.kernel import ActorSnapshot, Clock
 from greenroom.actors.ledger import GetSpend
 from greenroom.actors.limiter import GetLimiterStatus
@@ -76,16 +76,27 @@ class Load:
 
     async def _chat(self, person: int) -> None:
         model = f"{PROVIDERS[person % len(PROVIDERS)]}/fast"
+        ask = self._stream if person % 3 == 0 else self._whole
         turn = 0
         while not self._enough.is_set():
             turn += 1
             try:
-                reply = await self.rt.chat(model, f"person {person}, turn {turn}", max_tokens=20)
+                assert await ask(model, f"person {person}, turn {turn}")
             except ProviderFailed as failure:
                 self.failed[failure.error.kind] += 1
             else:
-                assert reply.text
                 self.answered += 1
+
+    async def _whole(self, model: str, text: str) -> str:
+        return (await self.rt.chat(model, text, max_tokens=20)).text
+
+    async def _stream(self, model: str, text: str) -> str:
+        async with self.rt.stream(model, text, max_tokens=20) as events:
+            seen = [event async for event in events]
+        assert sum(isinstance(event, Finished) for event in seen) == 1
+        told = "".join(event.text for event in seen if isinstance(event, TextDelta))
+        assert told == events.reply.text, "told once, and whole"
+        return told
 
 
 @asynccontextmanager
@@ -98,7 +109,12 @@ async def load(folder: Path, *, lines: int, latency: str, seed: int) -> AsyncGen
         Runtime(configured(simulator, folder), environ={}) as rt,
     ):
         job = await rt.batch(
-            source, out=folder / "out.jsonl", model="acme/fast", max_tokens=20, concurrency=IN_FLIGHT
+            source,
+            out=folder / "out.jsonl",
+            model="acme/fast",
+            max_tokens=20,
+            concurrency=IN_FLIGHT,
+            budget_usd="10",
         )
         made = Load(rt, simulator, job, lines)
         await until(lambda: made.answered >= PEOPLE)

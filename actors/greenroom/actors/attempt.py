@@ -193,13 +193,13 @@ class Attempts:
             attempt.refused = True
             raise
         except (TimeoutError, ActorExited) as error:
-            raise _unavailable("the ledger", error) from error
+            raise unavailable("the ledger", error) from error
         try:
             await line.limiter.call(admit, timeout=self._left_s(call))
             line.permits[ticket] = admit
             return (await line.pool.call(Lease(ticket), timeout=self._left_s(call))).session
         except (TimeoutError, ActorExited) as error:
-            raise _unavailable(f"the limiter and pool of {call.route.provider}", error) from error
+            raise unavailable(f"the limiter and pool of {call.route.provider}", error) from error
 
     def failed(self, call: CallState, attempt: Attempt, error: ProviderError) -> ProviderFailed:
         """The attempt's failure with its whereabouts filled in; what it is charged is added to the call."""
@@ -260,7 +260,8 @@ class Attempts:
         return max(1, math.ceil(call.deadline_s - self._clock.monotonic()))
 
 
-def _unavailable(what: str, error: Exception) -> ProviderFailed:
+def unavailable(what: str, error: Exception) -> ProviderFailed:
+    """The failure of a call whose own actors did not answer in time; a later call may fare better."""
     return ProviderFailed(ProviderError(kind="timeout", message=f"{what} did not answer in time: {error!r}"))
 
 

@@ -30,8 +30,12 @@ ErrorKind = Literal[
     "content_filter",
     "unsupported_capability",
     "protocol",
+    "internal",
 ]
-"""The classes of failure of a provider call. What is retried and what fails over is decided from these alone."""
+"""The classes of failure of a provider call. What is retried and what fails over is decided from these alone.
+
+`internal` is a fault of greenroom's own, met by one line of a job.
+"""
 
 
 class Usage(Struct, frozen=True, gc=False):

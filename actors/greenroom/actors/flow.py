@@ -16,7 +16,7 @@ import aiohttp
 from msgspec import Struct, structs
 from yarl import URL
 
-from greenroom.actors.attempt import Attempt, Attempts, CallState, Line, Reply
+from greenroom.actors.attempt import Attempt, Attempts, CallState, Line, Reply, unavailable
 from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS, input_tokens_bound, output_tokens_bound
 from greenroom.actors.catalog import Resolve
 from greenroom.actors.events import (
@@ -28,7 +28,7 @@ from greenroom.actors.events import (
     ProviderFailed,
 )
 from greenroom.actors.exchange import Answer, ExchangeFailed, StreamBody, exchange, open_stream
-from greenroom.actors.kernel import ActorRef, Clock, Refused
+from greenroom.actors.kernel import ActorExited, ActorRef, Clock, Refused
 from greenroom.actors.ledger import Account, Budgets, Outbox
 from greenroom.actors.limiter import INTERACTIVE
 from greenroom.actors.providers import (
@@ -250,10 +250,13 @@ class Flow:
             await self._clock.sleep(delay_s)
 
     async def _begin(self, request: ChatRequest, terms: _Terms, *, stream: bool) -> CallState:
-        route = await self._catalog.call(Resolve(request.model))
-        line = self._lines.get(route.provider)
-        if line is None:
-            line = self._lines[route.provider] = await self._ensure(route.provider)
+        try:
+            route = await self._catalog.call(Resolve(request.model))
+            line = self._lines.get(route.provider)
+            if line is None:
+                line = self._lines[route.provider] = await self._ensure(route.provider)
+        except (TimeoutError, ActorExited) as error:
+            raise unavailable(f"the way to {request.model}", error) from error
         max_tokens_set = None
         if request.max_tokens is None and self._is_capped(terms):
             # An answer without a bound has no price that could be held.

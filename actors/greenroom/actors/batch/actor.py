@@ -11,6 +11,7 @@ the job is told; a later one halts the job, since beginning again and again woul
 
 import asyncio
 import contextlib
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -310,6 +311,8 @@ class Batch(Actor):
                 priority=BATCH,
                 streamed=self._job.request.streamed,
             )
+            result = self._rendering.answered(self._result_id(position), position + 1, line, reply)
+            self._keep(position, line, raw, result, (reply.cost_pusd, reply.usage, None))
         except Closed:
             self._taken_up += 1
             self._state = "stopping" if self._state == "running" else self._state
@@ -318,9 +321,15 @@ class Batch(Actor):
             self._halt(str(refused), "budget_exceeded" if isinstance(refused, BudgetExceeded) else None)
         except ProviderFailed as failure:
             self._item_failed(position, line, raw, failure)
-        else:
-            result = self._rendering.answered(self._result_id(position), position + 1, line, reply)
-            self._keep(position, line, raw, result, (reply.cost_pusd, reply.usage, None))
+        except Exception as error:
+            # Ours, and met by this line alone: a crash would take along what else is in flight, and meet it again.
+            # Its message and its locals may hold a prompt, so the log tells the place alone.
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            fault = f"a fault of greenroom: {type(error).__name__} at {at.name}, line {at.lineno}"
+            _log.error("line failed", job=self._job.id, line=position + 1, because=fault)
+            self._item_failed(
+                position, line, raw, ProviderFailed(ProviderError(kind="internal", message=fault))
+            )
 
     def _item_failed(self, position: int, line: Line, raw: bytes, failure: ProviderFailed) -> None:
         error: ProviderError = failure.error
