@@ -109,3 +109,20 @@ def test_a_text_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(templates, "MAX_RECORD_BYTES", 1000)
     with pytest.raises(ValueError, match="more than 1000 characters"):
         render("{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}", {})
+
+
+_PIECES = (
+    "{{", "}}", "{%", "%}", "{#", "#}", "if ", "for ", "x in ", "endif", "endfor", "text", "fields", "|upper", ".a",
+    "['a b']", "(", ")", "+", "*", "1", "'", '"', "\n", "-", "set ", "macro", "import ", "include ", "range(3)", "raw",
+    "endraw", "block ", "extends ", "call ", "~", "is ", "not ", "loop.index", "caller()", "é", "\0",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=10).map("".join), st.booleans())
+def test_whatever_is_written_is_a_text_or_told(template: str, is_csv: bool) -> None:  # noqa: FBT001 - hypothesis hands it by position
+    values = {"text": "v", "a b": 1}
+    try:
+        check(template, "--prompt", values if is_csv else None)
+        assert isinstance(render(template, values), str)
+    except (BadInput, ValueError) as error:
+        assert str(error)  # noqa: PT017 - either is right, anything else is not

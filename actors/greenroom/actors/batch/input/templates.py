@@ -4,6 +4,9 @@
 anything else as JSON (`true`, `null`, `[1, 2]`). A name that the line does not have is an error, never an empty text.
 The same line makes the same prompt at any time, so what Jinja has of chance is taken out. Text without `{{`, `{%` or
 `{#` is no template and costs nothing.
+
+The sandbox keeps a template from Python and from what it is not given. It does not keep one from wasting time and
+memory (`{{ "x" * 10 ** 10 }}`): templates come from who runs the job, never from its input.
 """
 
 import re
