@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from greenroom.actors.kernel import ActorRef, ExitReason, ReplyTo, handles
+from greenroom.actors.kernel.contract.clock import TimerHandle
 from greenroom.supervisors.engine.checks import check_count
 from greenroom.supervisors.engine.child import Child
 from greenroom.supervisors.engine.keeper import Keeper
@@ -44,22 +45,30 @@ class DynamicSupervisor(Keeper):
         self._extra_args = tuple(extra_args)
 
     async def terminate(self, reason: ExitReason) -> None:
-        children = tuple(self.children.values())
-        groups: dict[float | None, list[Child]] = {}
-        for child in children:
-            self._mark_stopping(child)
-            groups.setdefault(child.shutdown_s, []).append(child)
-        limits = groups.keys() - {None}
-        call_later = self.system.clock.call_later
-        timers = [
-            call_later(limit_s, self._kill, groups[limit_s]) for limit_s in limits if limit_s is not None
-        ]
+        timers = self._ask_all()
         try:
-            for child in children:
-                await self._stop_within(child, None)
+            for child in tuple(self.children.values()):
+                process = child.process
+                if process is not None:
+                    await self.system.wait_down(process)
+                    self._gone(child, process)
+                self._stopped(child)
         finally:
             for timer in timers:
                 timer.cancel()
+
+    def _ask_all(self) -> list[TimerHandle]:
+        """Asks every child to end. One timer a grace period kills those that have not when it is over."""
+        groups: dict[float | None, list[Child]] = {}
+        for child in self.children.values():
+            self._mark_stopping(child)
+            if child.process is not None:
+                self.system.request_stop(child.process)
+                groups.setdefault(child.shutdown_s, []).append(child)
+        call_later = self.system.clock.call_later
+        return [
+            call_later(limit_s, self._kill, group) for limit_s, group in groups.items() if limit_s is not None
+        ]
 
     def _kill(self, children: list[Child]) -> None:
         for child in children:

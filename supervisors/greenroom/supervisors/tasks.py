@@ -142,9 +142,8 @@ class Tasks:
             ref = await self._supervisor.call(StartChild(spec))
         except (asyncio.CancelledError, TimeoutError):
             with contextlib.suppress(Overloaded):
-                self._supervisor.cast(
-                    TerminateChild(id_)
-                )  # it may have been started, and would wait for ever
+                # it may have been started already, and would wait for ever to be run
+                self._supervisor.cast(TerminateChild(id_))
             raise
         if linked:
             self._system.link(ref)

@@ -292,32 +292,30 @@ class Keeper(Actor):
         """Somebody asked for it."""
 
     def _mark_stopping(self, child: Child) -> None:
-        """Asks it to end, and no longer takes its end for a failure."""
-        process = child.process
-        if process is None:
-            return
-        starting = child.state == "starting"
-        child.state = "stopping"
-        if starting or child.spec.shutdown == "brutal_kill":
-            self.system.kill(process)
-        else:
-            self.system.request_stop(process)
+        """No longer takes its end for a failure. One that is not to be asked is killed."""
+        if child.process is not None:
+            starting = child.state == "starting"
+            child.state = "stopping"
+            if starting or child.spec.shutdown == "brutal_kill":
+                self.system.kill(child.process)
 
     async def _stop(self, child: Child) -> None:
         """Stops the child and waits until it is gone: in its own time, or killed when that is over."""
-        self._mark_stopping(child)
-        await self._stop_within(child, child.shutdown_s)
-
-    async def _stop_within(self, child: Child, limit_s: float | None) -> None:
         process = child.process
         if process is not None:
-            reason = await self.system.stop(process, timeout=limit_s)
-            reason = process.reason or reason
-            if not reason.clean and not (child.spec.shutdown == "brutal_kill" and isinstance(reason, Killed)):
-                self._report("did not stop well", child, reason)
-            if child.process is process:
-                self._forget(child)
+            self._mark_stopping(child)
+            await self.system.stop(process, timeout=child.shutdown_s)
+            self._gone(child, process)
         self._stopped(child)
+
+    def _gone(self, child: Child, process: Process) -> None:
+        """It was stopped, and has ended."""
+        reason = process.reason
+        killed = child.spec.shutdown == "brutal_kill" and isinstance(reason, Killed)
+        if reason is not None and not reason.clean and not killed:
+            self._report("did not stop well", child, reason)
+        if child.process is process:
+            self._forget(child)
 
     def _stopped(self, child: Child) -> None:
         if child.timer is not None:
