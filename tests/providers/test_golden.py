@@ -14,11 +14,20 @@ import pytest
 
 from greenroom.actors.events import Usage
 from greenroom.actors.prices import PriceTable, usd
-from greenroom.actors.providers import AnthropicMessages, Codec, Gemini, Ollama, OpenAIChat, OpenAIResponses
+from greenroom.actors.providers import (
+    AnthropicMessages,
+    BedrockConverse,
+    Codec,
+    Gemini,
+    Ollama,
+    OpenAIChat,
+    OpenAIResponses,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 CODECS: dict[str, Codec] = {
     "anthropic-messages": AnthropicMessages("anthropic"),
+    "bedrock-converse": BedrockConverse("bedrock"),
     "gemini": Gemini("gemini"),
     "ollama": Ollama("ollama"),
     "openai-chat": OpenAIChat("openai"),

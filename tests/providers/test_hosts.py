@@ -12,9 +12,10 @@ from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS, SIMULATOR
 from greenroom.actors.providers.wires import codec_for
 
 NAMED = {
-    "openai", "anthropic", "gemini", "groq", "mistral", "openrouter", "together", "fireworks", "deepseek", "xai", "perplexity",
+    "openai", "anthropic", "bedrock", "gemini", "groq", "mistral", "openrouter", "together", "fireworks", "deepseek", "xai", "perplexity",
     "cerebras", "huggingface", "nvidia",
 }  # fmt: skip
+_ODD_VARIABLES = {"bedrock": "AWS_BEARER_TOKEN_BEDROCK", "huggingface": "HF_TOKEN"}
 LOCAL = {"ollama", "lmstudio", "llamacpp", "vllm"}
 
 
@@ -34,7 +35,7 @@ def test_who_is_known() -> None:
 def test_a_host_is_reached_by_tls_with_a_key_of_its_own_name(name: str) -> None:
     host = HOSTS[name]
     assert urlsplit(host.base_url).scheme == "https"
-    assert host.api_key_env == {"huggingface": "HF_TOKEN"}.get(name, f"{name.upper()}_API_KEY")
+    assert host.api_key_env == _ODD_VARIABLES.get(name, f"{name.upper()}_API_KEY")
     assert not host.free
 
 

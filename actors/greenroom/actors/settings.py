@@ -90,7 +90,9 @@ class ProviderSettings(_Section, frozen=True):
     """
 
     base_url: str
-    wire: Literal["openai-chat", "anthropic-messages", "gemini", "ollama", "openai-responses"] = "openai-chat"
+    wire: Literal[
+        "openai-chat", "anthropic-messages", "gemini", "ollama", "openai-responses", "bedrock-converse"
+    ] = "openai-chat"
     api_version: Literal["2023-06-01", "2026-10-21"] | None = None
     api_key_env: str | None = None
     api_key_env_else: str | None = None

@@ -7,6 +7,7 @@ from greenroom.actors.providers.accumulate import Accumulator as Accumulator
 from greenroom.actors.providers.accumulate import Replay as Replay
 from greenroom.actors.providers.accumulate import chat_completion as chat_completion
 from greenroom.actors.providers.anthropic import AnthropicMessages as AnthropicMessages
+from greenroom.actors.providers.bedrock import BedrockConverse as BedrockConverse
 from greenroom.actors.providers.chat import ChatOptions as ChatOptions
 from greenroom.actors.providers.chat import ChatRequest as ChatRequest
 from greenroom.actors.providers.chat import FunctionCall as FunctionCall

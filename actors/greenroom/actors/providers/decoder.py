@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Iterable
 from typing import Generic, Literal, Protocol, TypeVar
 
 import msgspec
@@ -10,12 +11,13 @@ from greenroom.actors.events import ErrorKind, Finished, ProviderError, StreamEv
 from greenroom.actors.providers.wire import NEED_DATA, NeedData, RejectedAnswer
 
 FrameT = TypeVar("FrameT")
+FrameT_co = TypeVar("FrameT_co", covariant=True)
 
 
-class Splitter(Protocol[FrameT]):
+class Splitter(Protocol[FrameT_co]):
     """Cuts a body into frames; `cut` is whether it ends in the middle of one."""
 
-    def receive(self, data: bytes, /) -> list[FrameT]: ...
+    def receive(self, data: bytes, /) -> Iterable[FrameT_co]: ...
 
     @property
     def cut(self) -> bool: ...

@@ -29,6 +29,13 @@ HOSTS: dict[str, ProviderSettings] = {
         default_model="gemini-3.5-flash-lite",
         price_provider="google",
     ),
+    # One region of many: say `base_url` for another.
+    "bedrock": ProviderSettings(
+        base_url="https://bedrock-runtime.us-east-1.amazonaws.com",
+        wire="bedrock-converse",
+        api_key_env="AWS_BEARER_TOKEN_BEDROCK",
+        price_provider="aws",
+    ),
     "groq": ProviderSettings(
         base_url="https://api.groq.com/openai/v1",
         api_key_env="GROQ_API_KEY",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from greenroom.actors.providers.anthropic import AnthropicMessages
+from greenroom.actors.providers.bedrock import BedrockConverse
 from greenroom.actors.providers.gemini import Gemini
 from greenroom.actors.providers.ollama import Ollama
 from greenroom.actors.providers.openai import OpenAIChat
@@ -34,5 +35,6 @@ _WIRES: dict[str, Callable[[str, ProviderSettings], Codec]] = {
     "anthropic-messages": _anthropic_messages,
     "gemini": lambda provider, _: Gemini(provider),
     "ollama": lambda provider, _: Ollama(provider),
+    "bedrock-converse": lambda provider, _: BedrockConverse(provider),
     "openai-responses": lambda provider, _: OpenAIResponses(provider),
 }

@@ -1,0 +1,3 @@
+"""Amazon Bedrock's Converse wire."""
+
+from greenroom.actors.providers.bedrock.codec import BedrockConverse as BedrockConverse
