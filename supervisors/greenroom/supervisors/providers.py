@@ -44,6 +44,7 @@ class Lines:
         self._supervision = supervision
         self._kept: dict[str, ChildSpec] = {}
         self._lines: dict[str, Line] = {}
+        self._running: set[str] = set()
         self._starting = anyio.Lock()
 
     def branch(self) -> ChildSpec:
@@ -60,9 +61,11 @@ class Lines:
         async with self._starting:
             line = self._lines.get(provider)
             if line is None:
-                line = self._open(provider)
+                line = self._lines[provider] = self._open(provider)
+            if provider not in self._running:
+                # Cancelled here, the start goes on: the actors that it begins have this line's sockets and permits.
                 await self._system.named(NAME).call(Keep(self._spec(provider, line)))
-                self._lines[provider] = line
+                self._running.add(provider)
             return line
 
     async def aclose(self) -> None:
