@@ -20,6 +20,8 @@ _MAX_STREAM_BYTES = 512 * 1024 * 1024
 """As above; streamed, each token carries some hundred bytes around it, and its log probabilities some thousand."""
 _WHOLE_TYPES = ("application/json", "text/html")
 """What a server answers with that does not stream: an answer after all, or an error page."""
+_CLOSED_CONNECTIONS = 10
+"""How many kept connections in a row may turn out to be closed before a call fails of it."""
 _LAST_CHUNK_S = 0.1
 """How long the end of a body may follow the terminal event for the connection to be worth keeping."""
 
@@ -148,11 +150,10 @@ class StreamBody:
             async with asyncio.timeout(_LAST_CHUNK_S):
                 while not self._content.at_eof() and self._size <= _MAX_STREAM_BYTES:
                     self._size += len(await self._content.readany())
-            self._response.release()
         except (TimeoutError, aiohttp.ClientError, OSError):
             pass
         finally:
-            # After a release there is nothing left to close.
+            # A body that was read to its end has given the connection back, and there is nothing left to close.
             self._response.close()
 
     def _check(self) -> None:
@@ -189,13 +190,7 @@ async def _ask(
     answering = False
     try:
         async with asyncio.timeout(min(first_byte_s, left_s)) as limit:
-            response = await session.request(
-                request.method,
-                url,
-                data=request.body,
-                headers=request.headers or None,
-                allow_redirects=False,
-            )
+            response = await _send(session, url, request)
             if streamed and _is_stream(response):
                 return StreamBody(response, stalls.gap_s, ends_s, left_s)
             answering = True
@@ -221,6 +216,33 @@ async def _ask(
         raise ExchangeFailed("timeout", f"no answer within {first_byte_s:g} s", sent=True) from error
     except (aiohttp.ClientError, OSError) as error:
         raise _explained(error, url) from error
+
+
+async def _send(session: aiohttp.ClientSession, url: URL, request: WireRequest) -> aiohttp.ClientResponse:
+    """Send `request`, and again at once where a kept connection turns out to be closed before anything was written.
+
+    Some servers close after each answer and do not say so (llama.cpp's, after each stream). Such a request reached
+    nobody: it is neither an attempt nor a reason to wait.
+    """
+    for left in reversed(range(_CLOSED_CONNECTIONS)):
+        try:
+            return await session.request(
+                request.method,
+                url,
+                data=request.body,
+                headers=request.headers or None,
+                allow_redirects=False,
+            )
+        except aiohttp.ClientOSError as error:
+            if not left or not _is_unwritten(error):
+                raise
+    raise AssertionError("the last one returns or raises")
+
+
+def _is_unwritten(error: BaseException) -> bool:
+    """Whether aiohttp refused to write, since the connection was closed already; head and body are one write."""
+    cause = error.__cause__
+    return isinstance(cause, aiohttp.ClientConnectionResetError) and "closing transport" in str(cause)
 
 
 def _is_stream(response: aiohttp.ClientResponse) -> bool:
@@ -249,6 +271,8 @@ def _explained(error: aiohttp.ClientError | OSError, url: URL) -> ExchangeFailed
         return ExchangeFailed("connection", "the answer was cut short", sent=True)
     if isinstance(error, aiohttp.ClientResponseError):
         return ExchangeFailed("protocol", f"not an HTTP answer: {error.message}", sent=True)
+    if _is_unwritten(error):
+        return ExchangeFailed("connection", "every kept connection had been closed", sent=False)
     if isinstance(error, aiohttp.InvalidURL):
         return ExchangeFailed("invalid_request", f"not a URL: {url}", sent=False)
     return ExchangeFailed("connection", str(error) or "the connection was cut", sent=True)
