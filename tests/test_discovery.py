@@ -238,11 +238,12 @@ class TestChoosing:
                 prices={"*": PriceSettings(input="1", output="1")},
                 default_model="m",
             ),
+            "proxy": ProviderSettings(base_url="http://127.0.0.1:9/v1", price_provider="openai"),
         }
         chosen = await choose_providers(Settings(providers=providers), {"OPENAI_API_KEY": "k"})
-        assert list(chosen.providers) == ["acme", "dear"]
+        assert list(chosen.providers) == ["acme", "dear", "proxy"]
         # What is on this machine costs nothing, unless somebody says so.
-        assert (chosen.providers["acme"].free, chosen.providers["dear"].free) == (True, False)
+        assert [chosen.providers[name].free for name in ("acme", "dear", "proxy")] == [True, False, False]
         assert chosen.default_model == "dear/m"
 
 

@@ -182,7 +182,7 @@ async def test_help_teaches_by_example(run: Run) -> None:
         "Rehearse",
         "truncate=120",
         "budget",
-        "greenroom costs",
+        "price_provider",
         "never a byte",
     ):
         assert word in text

@@ -239,7 +239,9 @@ def _configured(settings: Settings, environ: Mapping[str, str]) -> Chosen:
 
 
 def _free_if_local(host: ProviderSettings) -> ProviderSettings:
-    return structs.replace(host, free=True) if is_local(host.base_url) and not host.prices else host
+    """A server on this machine costs nothing, unless its prices are given: it may stand in for one that does."""
+    priced = host.prices or host.price_provider
+    return structs.replace(host, free=True) if is_local(host.base_url) and not priced else host
 
 
 async def _chosen(

@@ -136,7 +136,7 @@ def simulate(
 ) -> None:
     """Run a provider on this machine: real HTTP, made-up answers, no cost.
 
-    It speaks the wires of OpenAI (/v1/chat/completions), Anthropic (/v1/messages),
+    It speaks the wires of OpenAI (/v1/chat/completions, /v1/responses), Anthropic (/v1/messages),
     Gemini (/v1beta/models/...) and Ollama (/api/chat), whole and streamed.
 
     Rehearse a job before paying for it. Answers depend on the seed and the
@@ -163,14 +163,19 @@ def simulate(
           for programs: prints {{"url": ...}} once it listens
 
     \b
-    Will a job fit the limits and the budget? In one terminal:
+    Will a job fit the limits and the budget? Stand in for the provider, with
+    the limits of your account:
       greenroom simulate --also-serve gpt-5-mini --requests-per-min 500
           --tokens-per-min 200000 --latency "lognormal(p50=0.4,p95=1.2)"
-    and in another, with OPENAI_BASE_URL set as it says:
-      greenroom run tickets.jsonl --model openai/gpt-5-mini
-    greenroom costs then tells what it would have cost (answers here are
-    shorter or longer than real ones), and Ctrl-C in the first terminal how
-    often a limit was hit and how much the busiest minute took.
+    say in greenroom.toml, in the table providers.openai, that it is here and
+    costs what it costs there:
+      base_url = "http://127.0.0.1:8399/v1"
+      price_provider = "openai"
+    and run the job, with any key:
+      OPENAI_API_KEY=any greenroom run tickets.jsonl --model openai/gpt-5-mini
+    It tells what it would have cost (answers here are shorter or longer than
+    real ones), and Ctrl-C in the first terminal how often a limit was hit and
+    how much the busiest minute took.
 
     \b
     Faults beside 400 to 529, by what happens to an answer:
