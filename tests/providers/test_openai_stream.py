@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.providers.streams import byte_by_byte, events_of, merged
 
 from greenroom.actors.events import (
@@ -388,3 +390,44 @@ def test_streamed_and_accumulated_is_the_same_as_whole(message: Json, streamed: 
         name: getattr(whole, name) for name in fields
     }
     assert CODEC.decode(bytes(put_together.raw)) == put_together
+
+
+VALUES = st.sampled_from(
+    [
+        b"null",
+        b"0",
+        b"-1",
+        b"1e999",
+        b"1.5",
+        b'""',
+        b'"x"',
+        b"[]",
+        b"{}",
+        b"[[]]",
+        b"true",
+        b"9" * 400,
+        b'"\\ud800"',
+    ]
+)
+
+
+@given(st.sampled_from(sorted(STREAMS)), st.integers(min_value=0), st.binary(max_size=6), st.integers(0, 6))
+def test_bytes_gone_wrong_are_an_error_at_most(name: str, place: int, put: bytes, dropped: int) -> None:
+    """Whatever a broken server sends: the order is kept, one terminal event ends it, nothing is raised."""
+    body = STREAMS[name][0]
+    at = place % len(body)
+    broken = body[:at] + put + body[at + dropped :]
+    assert merged(events_of(CODEC.stream_decoder(), [broken])) == merged(
+        events_of(CODEC.stream_decoder(), byte_by_byte(broken))
+    )
+
+
+@given(st.sampled_from(sorted(STREAMS)), st.integers(min_value=0), VALUES)
+def test_values_gone_wrong_are_an_error_at_most(name: str, place: int, value: bytes) -> None:
+    """As above, with JSON that is none of the dialect's in the place of one of its values."""
+    parts = STREAMS[name][0].split(b'":')
+    at = 1 + place % (len(parts) - 1)
+    rest = parts[at].lstrip()
+    stop = next((i for i, byte in enumerate(rest) if byte in b",}]\n"), len(rest))
+    parts[at] = value + rest[stop:]
+    events_of(CODEC.stream_decoder(), [b'":'.join(parts)])
