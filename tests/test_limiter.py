@@ -16,6 +16,7 @@ from greenroom.actors.limiter import (
     Freeze,
     Gcra,
     GetLimiterStatus,
+    Granted,
     Limiter,
     LimiterStatus,
     Permit,
@@ -84,8 +85,9 @@ class Hall:
         self.clock = clock
         self.desks: list[Desk] = []
 
-    async def open(self, limits: Limits, permits: dict[int, Admit] | None = None) -> Desk:
-        ref = await self.system.start(Limiter, "acme", limits, {} if permits is None else permits)
+    async def open(self, limits: Limits, granted: Granted | None = None) -> Desk:
+        kept = granted or Granted(limits, self.clock.monotonic())
+        ref = await self.system.start(Limiter, "acme", limits, kept)
         desk = Desk(self.system, self.clock, ref)
         self.desks.append(desk)
         return desk
@@ -229,19 +231,56 @@ async def test_a_freeze_also_holds_back_who_waits_for_a_rate_already(hall: Hall)
     assert await desk.advance(0.2) == [1, 2]
 
 
-async def test_a_restarted_limiter_counts_the_calls_that_are_still_in_flight(hall: Hall) -> None:
-    permits: dict[int, Admit] = {}
-    limits = Limits(concurrency=2)
-    first = await hall.open(limits, permits)
-    for permit in (await first.ask(1), await first.ask(2)):
-        permits[permit.ticket] = Admit(permit.ticket, 1)
+async def succeeded(hall: Hall, first: Desk, limits: Limits, granted: Granted) -> Desk:
     hall.system.kill(first.ref)
     await settle()
-    second = await hall.open(limits, permits)
+    return await hall.open(limits, granted)
+
+
+async def test_a_restarted_limiter_counts_the_calls_that_are_still_in_flight(hall: Hall) -> None:
+    limits = Limits(concurrency=2)
+    granted = Granted(limits, 0.0)
+    first = await hall.open(limits, granted)
+    assert await first.asks(1, 2) == [1, 2]
+    second = await succeeded(hall, first, limits, granted)
     assert (await second.status()).in_flight == 2
     assert await second.asks(3) == []
     assert await second.asks(1) == [1]  # one that holds a permit asks again: it is the same one
     assert await second.release(2) == [1, 3]
+
+
+async def test_a_restarted_limiter_owes_what_the_rates_have_given(hall: Hall) -> None:
+    limits = Limits(requests_per_min=60)
+    granted = Granted(limits, hall.clock.monotonic())
+    first = await hall.open(limits, granted)
+    assert await first.asks(1) == [1]
+    second = await succeeded(hall, first, limits, granted)
+    assert await second.asks(2) == []
+    assert await second.advance(1.1) == [2]
+
+
+async def test_a_restarted_limiter_waits_as_long_as_the_provider_said(hall: Hall) -> None:
+    limits = Limits()
+    granted = Granted(limits, 0.0)
+    first = await hall.open(limits, granted)
+    first.ref.cast(Freeze(30.0))
+    await settle()
+    second = await succeeded(hall, first, limits, granted)
+    assert await second.asks(1) == []
+    assert await second.advance(29.9) == []
+    assert await second.advance(0.2) == [1]
+
+
+async def test_nothing_is_granted_to_who_no_longer_waits(hall: Hall) -> None:
+    """Killed before it hears of their release, a limiter would leave its successor a permit that nobody gives back."""
+    limits = Limits(concurrency=1)
+    granted = Granted(limits, 0.0)
+    desk = await hall.open(limits, granted)
+    await desk.asks(1, 2)
+    await desk.go_home()
+    desk.ref.cast(Release(1))
+    await settle()
+    assert granted.permits == {}
 
 
 async def test_hopelessly_many_are_refused_and_nobody_in_the_queue_suffers(
@@ -259,9 +298,10 @@ async def test_hopelessly_many_are_refused_and_nobody_in_the_queue_suffers(
 
 async def test_who_gave_up_waiting_takes_no_room_however_long_the_head_is_blocked(hall: Hall) -> None:
     limiters: list[Limiter] = []
+    limits = Limits(concurrency=1)
 
     def remembered() -> Limiter:
-        limiters.append(Limiter("acme", Limits(concurrency=1), {}))
+        limiters.append(Limiter("acme", limits, Granted(limits, 0.0)))
         return limiters[-1]
 
     ref = await hall.system.start(remembered)

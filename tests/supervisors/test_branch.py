@@ -8,7 +8,7 @@ from tests.conformance.players import Puppet, Tell
 from tests.conformance.troupe import puppet
 
 from greenroom.actors import Actor, ActorRef, ActorSystem, FakeClock, Normal, StartFailed, settle
-from greenroom.supervisors import ChildSpec, Supervisor, TerminateChild, WhichChildren
+from greenroom.supervisors import ChildExists, ChildSpec, Supervisor, TerminateChild, WhichChildren
 from greenroom.supervisors.branch import Branch, Keep
 from greenroom.supervisors.spec import Restart
 
@@ -91,8 +91,11 @@ async def test_what_could_not_start_is_told_and_not_kept(
 
 
 async def test_a_child_that_is_there_is_not_started_twice(system: ActorSystem, branch: ActorRef) -> None:
-    one = await branch.call(Keep(a("x")))
-    assert await branch.call(Keep(a("x"))) == one
+    spec = a("x")
+    one = await branch.call(Keep(spec))
+    assert await branch.call(Keep(spec)) == one
+    with pytest.raises(ChildExists, match="already started"):
+        await branch.call(Keep(a("x")))
     assert await states(branch) == {"x": "running"}
 
 

@@ -196,7 +196,6 @@ class Attempts:
             raise unavailable("the ledger", error) from error
         try:
             await line.limiter.call(admit, timeout=self._left_s(call))
-            line.permits[ticket] = admit
             return (await line.pool.call(Lease(ticket), timeout=self._left_s(call))).session
         except (TimeoutError, ActorExited) as error:
             raise unavailable(f"the limiter and pool of {call.route.provider}", error) from error

@@ -5,11 +5,11 @@ bursts (requests one at a time, tokens one second's worth), which keeps clear of
 windows and sliding logs alike. Those who wait are served in order within their priority, the head of the queue
 first, so a large request is never overtaken for ever by small ones.
 
-Permits that living calls hold are known outside the actor (`permits`), so that a restarted limiter counts them.
+What was granted is kept outside the actor (`Granted`), so that a restarted limiter goes on where the last one was: it
+counts who is in flight, owes the rates what they have given, and waits as long as the provider said.
 """
 
 import heapq
-from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -97,34 +97,47 @@ class Gcra:
         self._arrival_s = max(self._arrival_s, now_s) + units * self._interval_s
 
 
+class Granted:
+    """What outlives a provider's limiter. Owned by the tree.
+
+    Args:
+        limits: what the provider allows.
+        now_s: by the clock's `monotonic`.
+
+    Attributes:
+        permits: the requests in flight, by ticket. The limiter puts them in; the calls take their own out.
+        rates: each limit's rate, and whether it counts tokens.
+        frozen_until_s: when the provider is willing again.
+    """
+
+    def __init__(self, limits: Limits, now_s: float) -> None:
+        self.permits: dict[int, Admit] = {}
+        self.rates: list[tuple[Gcra, bool]] = []
+        self.frozen_until_s = 0.0
+        if (requests := limits.requests_per_min) is not None:
+            self.rates.append((Gcra(requests, 1, now_s), False))
+        if (tokens := limits.tokens_per_min) is not None:
+            self.rates.append((Gcra(tokens, tokens * _SHARE / 60 * _TOKEN_BURST_S, now_s), True))
+
+
 class Limiter(Actor):
     """The limiter of one provider.
 
     Args:
         provider: its name.
         limits: what it allows.
-        permits: tickets of granted requests that are still in flight, kept by the calls themselves.
+        granted: what outlives this incarnation.
     """
 
-    def __init__(self, provider: str, limits: Limits, permits: Mapping[int, Admit]) -> None:
+    def __init__(self, provider: str, limits: Limits, granted: Granted) -> None:
         self._provider = provider
         self._limits = limits
-        self._permits = permits
-        self._in_flight: set[int] = set()
+        self._granted = granted
+        self._in_flight = granted.permits
         self._waiting: dict[int, tuple[Admit, ReplyTo[Permit]]] = {}
         self._queue: list[tuple[int, int, int]] = []
         self._arrivals = 0
-        self._frozen_until_s = 0.0
-        self._rates: list[tuple[Gcra, bool]] = []
         self._timer_due_s: float | None = None
-
-    async def init(self) -> None:
-        now_s = self.system.clock.monotonic()
-        self._in_flight = set(self._permits)
-        if (requests := self._limits.requests_per_min) is not None:
-            self._rates.append((Gcra(requests, 1, now_s), False))
-        if (tokens := self._limits.tokens_per_min) is not None:
-            self._rates.append((Gcra(tokens, tokens * _SHARE / 60 * _TOKEN_BURST_S, now_s), True))
 
     @handles
     def admit(self, message: Admit, reply_to: ReplyTo[Permit]) -> None:
@@ -144,7 +157,7 @@ class Limiter(Actor):
 
     @handles
     def release(self, message: Release) -> None:
-        self._in_flight.discard(message.ticket)
+        self._in_flight.pop(message.ticket, None)
         if self._waiting:
             self._waiting.pop(message.ticket, None)
             if len(self._queue) > 2 * len(self._waiting) + 64:  # they gave up behind a head that is blocked
@@ -155,7 +168,7 @@ class Limiter(Actor):
     @handles
     def freeze(self, message: Freeze) -> None:
         until_s = self.system.clock.monotonic() + message.delay_s
-        self._frozen_until_s = max(self._frozen_until_s, until_s)
+        self._granted.frozen_until_s = max(self._granted.frozen_until_s, until_s)
 
     @handles
     def status(self, message: GetLimiterStatus) -> LimiterStatus:
@@ -163,7 +176,7 @@ class Limiter(Actor):
             provider=self._provider,
             in_flight=len(self._in_flight),
             waiting=len(self._waiting),
-            frozen_s=max(0.0, self._frozen_until_s - self.system.clock.monotonic()),
+            frozen_s=max(0.0, self._granted.frozen_until_s - self.system.clock.monotonic()),
         )
 
     async def handle_info(self, message: object) -> None:
@@ -175,16 +188,16 @@ class Limiter(Actor):
         """Seconds until time alone admits it (0: now); infinite while only a release can."""
         if len(self._in_flight) >= self._limits.concurrency:
             return float("inf")
-        wait_s = max(0.0, self._frozen_until_s - now_s)
-        for rate, by_tokens in self._rates:
+        wait_s = max(0.0, self._granted.frozen_until_s - now_s)
+        for rate, by_tokens in self._granted.rates:
             wait_s = max(wait_s, rate.wait_s(message.tokens if by_tokens else 1, now_s))
         return wait_s
 
     def _grant(self, message: Admit, reply_to: ReplyTo[Permit]) -> None:
         now_s = self.system.clock.monotonic()
-        for rate, by_tokens in self._rates:
+        for rate, by_tokens in self._granted.rates:
             rate.take(message.tokens if by_tokens else 1, now_s)
-        self._in_flight.add(message.ticket)
+        self._in_flight[message.ticket] = message
         reply_to.reply(Permit(message.ticket))
 
     def _admit_waiting(self) -> None:
@@ -200,7 +213,8 @@ class Limiter(Actor):
                 return
             _, _, ticket = heapq.heappop(self._queue)
             del self._waiting[ticket]
-            self._grant(*waiting)
+            if not waiting[1].abandoned:  # else nobody would ever give it back
+                self._grant(*waiting)
 
     def _wake_at(self, due_s: float, delay_s: float) -> None:
         """Set a timer unless one rings no later; an early one finds nothing to do and sets the next."""

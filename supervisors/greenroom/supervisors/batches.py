@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from greenroom.actors.batch import Batch, Memory, OpenJob, memory_of
+from greenroom.actors.batch import Batch, JobRefused, Memory, OpenJob, memory_of
 from greenroom.actors.flow import Flow
 from greenroom.actors.kernel import ActorRef, ActorSystem
 from greenroom.actors.settings import Supervision
 from greenroom.supervisors.branch import Branch, Keep
-from greenroom.supervisors.spec import ChildSpec
+from greenroom.supervisors.spec import ChildExists, ChildSpec
 
 NAME = "batches"
 
@@ -47,10 +47,16 @@ class Jobs:
 
         Raises:
             StartFailed: its `init` failed; the cause says why (`OutputTaken`, `StorageFailed`, an `OSError`...).
+            JobRefused: it runs already, in this process.
         """
         name = f"batch:{job.id}"
         memory = memory_of(job)
         args = (job, flow, self._system.named("store"), now_ms, memory)
         spec = ChildSpec(job.id, Batch, args=args, name=name, restart="transient")
-        await self._system.named(NAME).call(Keep(spec), timeout=None)
+        try:
+            await self._system.named(NAME).call(Keep(spec), timeout=None)
+        except ChildExists:
+            raise JobRefused(
+                f"job {job.id} runs already, and writes {job.request.out}: wait for it"
+            ) from None
         return Running(self._system.named(name), memory)

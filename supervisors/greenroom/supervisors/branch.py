@@ -7,7 +7,7 @@ ever. Here the specs of the running children stand in a table that outlives the 
 from greenroom.actors.kernel import ActorRef, Call, ReplyTo, handles
 from greenroom.supervisors.dynamic import DynamicSupervisor
 from greenroom.supervisors.engine.child import Child
-from greenroom.supervisors.spec import ChildSpec
+from greenroom.supervisors.spec import ChildExists, ChildSpec
 
 
 class Keep(Call[ActorRef], frozen=True, resend=True):
@@ -16,7 +16,8 @@ class Keep(Call[ActorRef], frozen=True, resend=True):
     The spec must have a name, by which the child is found again after restarts. Answered when its `init` has returned;
     at once where the branch has the child already, in whatever state.
 
-    Refused with `StartFailed` or `NameTaken`; nothing is kept then.
+    Refused with `StartFailed` or `NameTaken`, where nothing is kept, or with `ChildExists` where another spec's child has
+    the id.
     """
 
     spec: ChildSpec
@@ -48,11 +49,14 @@ class Branch(DynamicSupervisor):
     def keep(self, message: Keep, reply_to: ReplyTo[ActorRef]) -> None:
         spec = message.spec
         assert spec.name is not None, f"child {spec.id!r} has no name to be found by"
-        if spec.id in self.children:
-            reply_to.reply(self.system.named(spec.name))
-        else:
+        present = self.children.get(spec.id)
+        if present is None:
             self.children[spec.id] = child = Child(spec)
             self._begin(child, reply_to)
+        elif present.spec is spec:
+            reply_to.reply(self.system.named(spec.name))
+        else:
+            raise ChildExists(spec.id, present.process)
 
     def _runs(self, child: Child) -> None:
         self._kept[child.spec.id] = child.spec

@@ -1,7 +1,7 @@
 """The `providers` branch: one supervisor a provider, with its limiter and its pool.
 
-`Lines` is what flows call where a provider's actors do not run yet. It also owns what outlives them: the sockets, the
-permits that living calls hold, and the specs from which a new branch begins them again.
+`Lines` is what flows call where a provider's actors do not run yet. It also owns what outlives them: the sockets, what
+was granted, and the specs from which a new branch begins them again.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import anyio
 from greenroom.actors.attempt import Line
 from greenroom.actors.catalog import UnknownModel
 from greenroom.actors.kernel import ActorSystem
-from greenroom.actors.limiter import Limiter
+from greenroom.actors.limiter import Granted, Limiter
 from greenroom.actors.pool import Pool, Sockets
 from greenroom.actors.settings import ProviderSettings, Secret, Supervision
 from greenroom.supervisors.branch import Branch, Keep
@@ -43,6 +43,7 @@ class Lines:
         self._keys = keys
         self._supervision = supervision
         self._kept: dict[str, ChildSpec] = {}
+        self._specs: dict[str, ChildSpec] = {}
         self._lines: dict[str, Line] = {}
         self._running: set[str] = set()
         self._starting = anyio.Lock()
@@ -59,14 +60,13 @@ class Lines:
             UnknownModel: it is not configured.
         """
         async with self._starting:
-            line = self._lines.get(provider)
-            if line is None:
-                line = self._lines[provider] = self._open(provider)
+            if provider not in self._lines:
+                self._open(provider)
             if provider not in self._running:
-                # Cancelled here, the start goes on: the actors that it begins have this line's sockets and permits.
-                await self._system.named(NAME).call(Keep(self._spec(provider, line)))
+                # Cancelled here, it may run all the same, and the same spec finds it.
+                await self._system.named(NAME).call(Keep(self._specs[provider]))
                 self._running.add(provider)
-            return line
+            return self._lines[provider]
 
     async def aclose(self) -> None:
         """Close every provider's connections, once nobody uses them."""
@@ -74,26 +74,27 @@ class Lines:
         for line in lines.values():
             await line.sockets.aclose()
 
-    def _open(self, provider: str) -> Line:
+    def _open(self, provider: str) -> None:
         settings = self._settings.get(provider)
         if settings is None:
             raise UnknownModel(
                 f"provider {provider!r} is not configured; there are: {', '.join(self._settings)}"
             )
-        return Line(
-            limiter=self._system.named(f"limiter:{provider}"),
-            pool=self._system.named(f"pool:{provider}"),
-            sockets=Sockets(settings, self._keys.get(provider)),
-            permits={},
+        limits = settings.limits
+        granted = Granted(limits, self._system.clock.monotonic())
+        sockets = Sockets(settings, self._keys.get(provider))
+        limiter, pool = f"limiter:{provider}", f"pool:{provider}"
+        self._lines[provider] = Line(
+            limiter=self._system.named(limiter),
+            pool=self._system.named(pool),
+            sockets=sockets,
+            permits=granted.permits,
         )
-
-    def _spec(self, provider: str, line: Line) -> ChildSpec:
-        limits = self._settings[provider].limits
         children = [
-            ChildSpec("limiter", Limiter, args=(provider, limits, line.permits), name=f"limiter:{provider}"),
-            ChildSpec("pool", Pool, args=(provider, line.sockets), name=f"pool:{provider}"),
+            ChildSpec("limiter", Limiter, args=(provider, limits, granted), name=limiter),
+            ChildSpec("pool", Pool, args=(provider, sockets), name=pool),
         ]
-        return ChildSpec(
+        self._specs[provider] = ChildSpec(
             provider,
             Supervisor,
             args=(children,),
