@@ -257,7 +257,7 @@ class Keeper(Actor):
         child.restarts += 1
         child.streak += 1
         self._me.core.restarts += 1
-        why = "its start failed" if reason is None else f"it ended with {reason!r}"
+        why = reason or "its start failed"
         log.warning("%s restarts %r, restart %d: %s", self._called, child.spec.id, child.restarts, why)
         delay_s = 0.0
         if child.spec.backoff is not None:
