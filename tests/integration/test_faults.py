@@ -49,13 +49,13 @@ def too_soon(journal: list[JournalEntry]) -> list[tuple[JournalEntry, JournalEnt
 
 
 def run_against(
-    greenroom: Greenroom, faults: str, *options: object, lines: int, code: int
+    greenroom: Greenroom, faults: str, *options: object, lines: int, code: int, concurrency: int = 64
 ) -> SimulatorProcess:
     """Runs a job of so many lines against a simulator with those faults; it must end with that exit code."""
     simulator = greenroom.simulate("--seed", 11, "--faults", faults, *options)
     greenroom.configure(simulator.base_url, more=STALLS, before=RETRIES)
     greenroom.prompts(lines)
-    done = greenroom.run("run", "in.jsonl")
+    done = greenroom.run("run", "in.jsonl", "--concurrency", concurrency)
     assert done.code == code, done.err
     return simulator
 
@@ -114,10 +114,19 @@ def test_retry_after_is_obeyed_in_every_form(
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-def test_an_absurd_retry_after_is_not_waited_for(greenroom: Greenroom, form: str) -> None:
+def test_an_absurd_retry_after_halts_the_job_which_can_be_gone_on_with(
+    greenroom: Greenroom, form: str
+) -> None:
     options = ("--fault-retry-after", 86_400, "--retry-after-form", form)
-    simulator = run_against(greenroom, "429@1", *options, lines=1, code=1)
-    assert [entry.status for entry in simulator.journal] == [429]
+    simulator = run_against(greenroom, "429@1", *options, lines=200, code=2, concurrency=5)
+    # Those in flight were asked, the others never; nobody was asked twice.
+    assert [entry.status for entry in simulator.journal] == [429] * len(simulator.journal)
+    assert {len(attempts) for attempts in by_prompt(simulator.journal)} == {1}
+    assert len(simulator.journal) <= 10
+    greenroom.configure(greenroom.simulate().base_url)
+    again = greenroom.run("run", "in.jsonl")
+    assert again.code == 0, again.err
+    assert len(results(greenroom.folder / "in.results.jsonl")) == 200
 
 
 # What no further line would survive halts the job (2), what concerns the line fails the line (1).

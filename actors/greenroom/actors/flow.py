@@ -119,6 +119,11 @@ class Flow:
         self._closed: Closed | None = None
         self._last_ended = asyncio.Event()
 
+    @property
+    def max_retry_after_s(self) -> float:
+        """The longest Retry-After that is waited for, in seconds; a longer one ends the call."""
+        return self._retries.max_retry_after_s
+
     async def aclose(self, why: Closed | None = None) -> None:
         """Give up every call in flight, and return once all are settled with the outbox.
 

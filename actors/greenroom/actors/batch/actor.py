@@ -333,9 +333,15 @@ class Batch(Actor):
 
     def _item_failed(self, position: int, line: Line, raw: bytes, failure: ProviderFailed) -> None:
         error: ProviderError = failure.error
-        if error.kind in (_FATAL if self._memory.tally.ok else _FATAL_AT_FIRST):
+        because = (
+            str(failure) if error.kind in (_FATAL if self._memory.tally.ok else _FATAL_AT_FIRST) else None
+        )
+        if (told_s := error.retry_after_s or 0.0) > self._flow.max_retry_after_s:
+            # A day's allowance is spent, say: the next line would be told the same.
+            because = f"{failure}; it says to come back in {told_s / 60:,.0f} minutes"
+        if because is not None:
             self._taken_up += 1
-            self._halt(str(failure), error.kind)
+            self._halt(because, error.kind)
             return
         result = self._rendering.failed(self._result_id(position), position + 1, line, failure)
         self._keep(position, line, raw, result, (failure.cost_pusd, Usage(), error.kind))
