@@ -52,13 +52,13 @@ async def check_up(config: Path | None, environ: Mapping[str, str]) -> list[Chec
         config: as `--config`.
         environ: where keys are looked up.
     """
-    checks = [_versions()]
+    checks = [await asyncio.to_thread(_versions)]
     try:
         settings = await asyncio.to_thread(load_settings, config)
     except ConfigError as error:
         fix = "mend that line; greenroom init --force writes a fresh file"
         return [*checks, Check(name="configuration", status="failed", detail=str(error), fix=fix)]
-    checks.append(_configuration(config, settings))
+    checks.append(await asyncio.to_thread(_configuration, config, settings))
     checks.extend(await asyncio.to_thread(_storage, settings))
     try:
         found = await survey(settings, environ)
