@@ -64,7 +64,8 @@ loop; another thread gets in by ``loop.call_soon_threadsafe``.
 
 **Following one message** from ``call`` to its reply takes four functions: ``Incarnation.call`` (for an idle actor with a plain
 handler that is all), ``Incarnation._submit`` which puts it into the mailbox, ``Process._step`` which takes it out, and
-``Process._handle_call`` which runs the handler and answers.
+``Process._handle_call`` which runs the handler and answers. What an async handler begins there, the actor's task goes on with
+(``Process._main``); an idle actor whose task is still there is handed the message by ``_submit`` itself.
 
 **Where the conformance table is met in another way**, by number, with a test each:
 
