@@ -1,41 +1,39 @@
-"""A batch job of many lines: wall time against the loop that people write, and memory against the input's size.
+"""A batch job of many lines: wall time against what people use, and memory against the input's size.
 
 The loop: aiohttp as it comes, a semaphore, `json`, each answer appended to a JSONL file; nothing durable, no retries, no
-costs. greenroom: every result and every ledger row on disk before it counts, resumable after `kill -9`.
+costs. The same loop around the OpenAI SDK and around litellm. curator, which keeps its answers as greenroom does.
+greenroom: every result and every ledger row on disk before it counts, resumable after `kill -9`. Each is a process of its own on
+one core; the upstream, `greenroom simulate`, is on another, and its ceiling is told. The slow ones get fewer rounds.
 
-    python -m benchmarks batch [--rounds 5] [--lines 20000] [--in-flight 512] [--megabytes 100] [--json]
+    python -m benchmarks batch [--rounds 5] [--slow-rounds 1] [--lines 20000] [--in-flight 512] [--megabytes 100] [--json]
+
+curator asks for older releases than the others and goes into an environment of its own: `--python curator=PATH`, the path of its
+interpreter.
 """
 
 import argparse
-import asyncio
 import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-import aiohttp
-
-from benchmarks._harness import (
-    Result,
-    pin,
-    ratios,
-    report,
-    settle_memory,
-    spread,
-    two_cores,
-    upstream,
-    versions,
-)
-from greenroom.actors.providers.hosts import simulator
-from greenroom.actors.settings import Settings, StorageSettings
-from greenroom.runtime import Runtime
+from benchmarks._contenders import Contender, Lacking, Rounds, add_python_option, column, medians, started
+from benchmarks._harness import Result, Upstream, pin, ratios, report, two_cores, upstream
 
 _LATENCY = "50ms"
 _PROMPT = "Classify as one of: billing, bug, feature request. Ticket {}: the export button does nothing since Tuesday."
+_OURS, _PLAIN, _CURATOR = "greenroom", "plain aiohttp loop", "curator"
+_JOBS = (
+    (_OURS, "greenroom"),
+    (_PLAIN, "plain"),
+    ("openai SDK loop", "openai"),
+    ("litellm loop", "litellm"),
+    (_CURATOR, "curator"),
+)
+_QUICK = (_OURS, _PLAIN)
 
 
 def write_input(path: Path, lines: int, padding: int = 0) -> None:
@@ -45,49 +43,26 @@ def write_input(path: Path, lines: int, padding: int = 0) -> None:
             file.write(json.dumps({"custom_id": f"t-{number}", "prompt": prompt}) + "\n")
 
 
-async def plain_loop(base_url: str, source: Path, out: Path, in_flight: int) -> None:
-    settle_memory()
-    semaphore = asyncio.Semaphore(in_flight)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=in_flight)) as session:
-        with out.open("w", encoding="utf-8") as file:
-
-            async def one(line: dict[str, str]) -> None:
-                async with semaphore:
-                    body = {"model": "fast", "messages": [{"role": "user", "content": line["prompt"]}]}
-                    async with session.post(f"{base_url}/chat/completions", json=body) as response:
-                        answer = await response.json()
-                file.write(json.dumps({"custom_id": line["custom_id"], "response": answer}) + "\n")
-
-            with source.open(encoding="utf-8") as lines:
-                await asyncio.gather(*(one(json.loads(line)) for line in lines))
-
-
-async def greenroom(base_url: str, source: Path, folder: Path, in_flight: int) -> None:
-    settings = Settings(
-        providers={"sim": simulator(base_url)},
-        storage=StorageSettings(url=f"sqlite:///{folder / 'bench.db'}"),
-    )
-    async with Runtime(settings) as runtime:
-        settle_memory()
-        job = await runtime.batch(source, out=folder / "out.jsonl", concurrency=in_flight)
-        last = await job.wait()
-        assert last.state == "done", last
-        assert not last.failed, last
-
-
-def timed_round(base_url: str, source: Path, in_flight: int) -> dict[str, tuple[float, float]]:
-    """Wall and CPU seconds of each contender."""
-    figures: dict[str, tuple[float, float]] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for contender, work in (
-            ("plain aiohttp loop", plain_loop(base_url, source, folder / "plain.jsonl", in_flight)),
-            ("greenroom", greenroom(base_url, source, folder, in_flight)),
-        ):
-            wall, cpu = time.perf_counter(), time.process_time()
-            asyncio.run(work)
-            figures[contender] = time.perf_counter() - wall, time.process_time() - cpu
+def measure(
+    contenders: list[Contender], lines: int, rounds: int, slow_rounds: int, lacks: dict[str, str]
+) -> Rounds:
+    figures: Rounds = {}
+    for turn in range(max(rounds, slow_rounds)):
+        for one in tuple(contenders):
+            if turn >= (rounds if one.name in _QUICK else slow_rounds):
+                continue
+            try:
+                figures.setdefault(one.name, []).append(one.measure("job", lines))
+            except Lacking as why:
+                lacks[one.name] = str(why)
+                contenders.remove(one)
+                figures.pop(one.name)
     return figures
+
+
+def ceiling(server: Upstream, before_s: float, answered: int) -> Result:
+    each_s = (server.cpu_s() - before_s) / answered
+    return Result.of("", "what the upstream could serve", [1 / each_s], "answers/s")
 
 
 def peak_memory_mb(base_url: str, megabytes: int, in_flight: int) -> float:
@@ -100,59 +75,67 @@ def peak_memory_mb(base_url: str, megabytes: int, in_flight: int) -> float:
             f'[providers.sim]\nbase_url = "{base_url}"\nfree = true\ndefault_model = "fast"\n'
         )
         command = [sys.executable, "-m", "greenroom.runtime.cli", "run", "big.jsonl", "-c", str(in_flight)]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
-        return max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
+        with subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"greenroom run over {megabytes} MB ended with exit code {process.returncode}")
+    return _megabytes(used)
+
+
+def _megabytes(used: resource.struct_rusage) -> float:
+    return used.ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def results(figures: Rounds, options: argparse.Namespace, memory_mb: float) -> list[Result]:
+    job = f"{options.lines} lines at {_LATENCY}, {options.in_flight} in flight"
+    ours = column(figures[_OURS], "wall_s")
+    found: list[Result] = []
+    if _PLAIN in figures:
+        values = ratios(ours, column(figures[_PLAIN], "wall_s"))
+        what = f"wall of {job}, against the plain loop"
+        found.append(Result.of("S10", what, values, "x", target=1.0, better="lower"))
+    if _CURATOR in figures:
+        theirs = column(figures[_CURATOR], "wall_s")
+        values = ratios(theirs, ours[: len(theirs)])
+        found.append(Result.of("S10", f"wall of {job}, faster than curator", values, "x", target=12.0))
+    if found:
+        for key, told in (("wall_s", "wall s"), ("cpu_s", "CPU s"), ("peak_mb", "peak MB")):
+            found[0].against |= {f"{name}, {told}": value for name, value in medians(figures, key).items()}
+    what = f"peak memory of `greenroom run` over {options.megabytes} MB of input"
+    found.append(Result.of("S10m", what, [memory_mb], "MB", target=150.0, better="lower"))
+    return found
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks batch", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--slow-rounds", type=int, default=1, help="of the SDK, litellm and curator")
     parser.add_argument("--lines", type=int, default=20_000)
     parser.add_argument("--in-flight", type=int, default=512)
     parser.add_argument("--megabytes", type=int, default=100)
     parser.add_argument("--json", action="store_true")
+    add_python_option(parser)
     options = parser.parse_args(argv)
     core, other = two_cores()
-    before = os.sched_getaffinity(0)
-    rounds: list[dict[str, tuple[float, float]]] = []
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, upstream("--latency", _LATENCY, core=other) as server:
         source = Path(name) / "lines.jsonl"
         write_input(source, options.lines)
-        pin({core})
-        with upstream("--latency", _LATENCY, core=other) as server:
-            rounds.extend(
-                timed_round(server.base_url, source, options.in_flight) for _ in range(options.rounds)
-            )
-        with upstream(core=other) as server:
-            memory_mb = peak_memory_mb(server.base_url, options.megabytes, 64)
-        pin(before)
-    wall = {name: [figures[name][0] for figures in rounds] for name in rounds[0]}
-    cpu = {name: [figures[name][1] for figures in rounds] for name in rounds[0]}
-    value, least, largest = spread(ratios(wall["greenroom"], wall["plain aiohttp loop"]))
-    results = [
-        Result(
-            id="S10",
-            what=f"wall of {options.lines} lines at {_LATENCY}, {options.in_flight} in flight, against the plain loop",
-            value=value,
-            unit="x",
-            target=1.2,
-            better="lower",
-            min=least,
-            max=largest,
-            against={f"{name}, wall s": spread(values)[0] for name, values in wall.items()}
-            | {f"{name}, CPU s": spread(values)[0] for name, values in cpu.items()},
-        ),
-        Result(
-            id="S10m",
-            what=f"peak memory of `greenroom run` over {options.megabytes} MB of input",
-            value=memory_mb,
-            unit="MB",
-            target=150.0,
-            better="lower",
-            min=memory_mb,
-            max=memory_mb,
-        ),
-    ]
-    compared = versions("greenroom", "aiohttp", "msgspec", "sqlalchemy")
-    return report("batch", results, compared, as_json=options.json)
+        modules = [
+            (one, f"batch_jobs {job} {server.base_url} {source} {options.in_flight}") for one, job in _JOBS
+        ]
+        with started(modules, core=core, pythons=options.python) as (contenders, lacks):
+            compared = {one.name: one.version for one in contenders}
+            before_s = server.cpu_s()
+            figures = measure(contenders, options.lines, options.rounds, options.slow_rounds, lacks)
+            answered = options.lines * sum(len(rounds) for rounds in figures.values())
+            could = ceiling(server, before_s, answered)
+    before = os.sched_getaffinity(0)
+    pin({core})
+    with upstream(core=other) as server:
+        memory_mb = peak_memory_mb(server.base_url, options.megabytes, 64)
+    pin(before)
+    found = [*results(figures, options, memory_mb), could]
+    return report("batch", found, compared, as_json=options.json, lacks=lacks)
