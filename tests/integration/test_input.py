@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from tests.integration.commands import Done, Greenroom, SimulatorProcess, Tail, prompt_line, results
+from tests.integration.commands import ROOT, Done, Greenroom, SimulatorProcess, Tail, prompt_line, results
 from tests.integration.upstream import Asked, Upstream, UpstreamThread, good
 
 TEMPLATE = 'Say {{ text }} for {{ fields["Asked by"] }}'
@@ -155,6 +157,19 @@ class TestCsv:
         before = out.read_bytes()
         refused(greenroom.run(*words), "is not what the job wrote")
         assert out.read_bytes() == before
+
+
+def test_the_readmes_example(greenroom: Greenroom) -> None:
+    """As it stands there, simulated."""
+    (words,) = re.findall(
+        r"^    greenroom (run examples/reviews\.csv .*)$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    (greenroom.folder / "examples").symlink_to(ROOT / "examples")
+    done = greenroom.run(*shlex.split(words))
+    assert done.code == 0, done.err
+    rows = read_csv(greenroom.folder / "answers.csv")
+    assert {row["id"] for row in rows} == {f"r-{number:02}" for number in range(1, 11)}
+    assert all(row["answer"] for row in rows)
 
 
 class TestBadCsv:
