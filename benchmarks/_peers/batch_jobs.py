@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol  # optional packages: where they lack, there are no types to check against
+from typing import Any  # optional packages: where they lack, there are no types to check against
 
 from benchmarks._peers.serving import Figures, Measure, serve
 
@@ -81,10 +81,8 @@ def litellm(base_url: str, in_flight: int) -> Job:
     return lambda source, folder: loop(source, folder, in_flight, ask)
 
 
-class _Answered(Protocol):
-    """What curator returns."""
-
-    dataset: Any
+def _subclass(base: Any, **members: object) -> Any:
+    return type("Asking", (base,), members)
 
 
 def curator(base_url: str, in_flight: int) -> Job:
@@ -106,12 +104,12 @@ def curator(base_url: str, in_flight: int) -> Job:
     def parse(self: Any, line: dict[str, str], response: str) -> dict[str, str]:
         return {"custom_id": line["custom_id"], "response": response}
 
-    made = type("Asking", (library.LLM,), {"prompt": prompt, "parse": parse})
+    made = _subclass(library.LLM, prompt=prompt, parse=parse)
 
     async def job(source: Path, folder: Path) -> None:
         os.environ["CURATOR_CACHE_DIR"] = str(folder)
         most = 1_000_000_000
-        asking: Callable[[list[object]], _Answered] = made(
+        asking = made(
             model_name="fast",
             backend="openai",
             backend_params={
