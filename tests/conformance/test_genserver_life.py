@@ -119,7 +119,7 @@ async def test_G30_an_idle_actor_has_no_task_and_wakes_on_a_message(
     puppet.cast("info")
     await settle()
     assert len(asyncio.all_tasks()) == before + 1  # lingers
-    await clock.advance(2.0)
+    await clock.advance(1.0)
     assert len(asyncio.all_tasks()) == before
     await system.suspend(puppet)
     await system.resume(puppet)

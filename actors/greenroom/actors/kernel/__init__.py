@@ -70,7 +70,7 @@ handler that is all), ``Incarnation._submit`` which puts it into the mailbox, ``
 **Where the conformance table is met in another way**, by number, with a test each:
 
 - S03: one reason, ``Killed``, stands for OTP's ``kill`` and ``killed``; raised inside, it can be trapped all the same.
-- G30, G31: hibernation is automatic. An idle actor has no task; after an async handler one lingers for a second or two.
+- G30, G31: hibernation is automatic. An idle actor has no task; after an async handler one lingers for up to a second.
 - G34: there are no nodes to call; many actors are asked at once with ``Requests``.
 - G44: reports name no client, since callers are tasks and have no address.
 - V07: there is no list of modules, since code is not replaced in a running system.

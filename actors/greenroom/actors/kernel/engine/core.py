@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CREDIT = 32
 RENEWALS = 8
 TURN_S = 0.0005
-LINGER_S = 1.0
+LINGER_S = 0.5
 DEQUES_MAX = 256
 
 log = logging.getLogger("greenroom.actors")
@@ -124,7 +124,7 @@ class Core:
     # --- mailboxes and tasks on loan --------------------------------------------------------------------------------
 
     def linger(self, process: "Process") -> None:
-        """``process`` has a task and nothing to do. One that stays so for a second or two loses its task."""
+        """``process`` has a task and nothing to do. One that stays so for half a second to a second loses its task."""
         self.lingering[process] = None
         if self._linger_timer is None:
             self._linger_timer = self.clock.call_later(LINGER_S, self._release_lingering)
