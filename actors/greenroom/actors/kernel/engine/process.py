@@ -1,8 +1,8 @@
 """Who empties a mailbox: a callback of the loop, or the actor's task, one of them at a time.
 
 An idle actor has no task. A first message schedules ``drain``, a callback that runs plain handlers. The first message whose
-handler is async starts the task (``_main``), which does the same work, can wait, and having nothing more to do lingers up to a second
-before it goes.
+handler is async starts the task (``_main``), which does the same work, can wait, and having nothing more to do lingers up to
+a second before it goes.
 """
 
 import asyncio
