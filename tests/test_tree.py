@@ -15,7 +15,6 @@ from tests.integration.evidence import check_charges, stored_ids, stored_results
 from greenroom.actors.batch import JobRefused
 from greenroom.actors.flow import RuntimeFailed
 from greenroom.actors.kernel import NoProcess
-from greenroom.actors.pool import Lease
 from greenroom.actors.settings import Limits, Settings, Supervision
 from greenroom.runtime import Runtime
 from greenroom.runtime.runtime import Job
@@ -198,22 +197,6 @@ class TestKilledDuringAJob:
 
 
 class TestStarting:
-    async def test_a_first_call_that_is_cancelled_leaves_the_way_to_the_next(
-        self, simulator: Simulator, tmp_path: Path
-    ) -> None:
-        async with asyncio.timeout(WAIT_S), runtime(simulator, tmp_path) as rt:
-            lines = tree(rt).lines
-            for turns in range(8):
-                first = asyncio.create_task(lines.ensure("acme"))
-                for _ in range(turns):
-                    await asyncio.sleep(0)
-                first.cancel()
-                await asyncio.wait([first])
-            assert (await rt.chat("acme/fast", "hello")).text
-            await given_back(rt)
-            line = await lines.ensure("acme")
-            assert (await line.pool.call(Lease(1))).session is line.sockets.open()
-
     async def test_a_job_that_runs_is_not_begun_twice(
         self, simulator: Simulator, source: Path, tmp_path: Path
     ) -> None:

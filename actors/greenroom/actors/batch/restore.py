@@ -19,6 +19,10 @@ from greenroom.actors.storage import Commit
 async def restore_output(store: ActorRef, job_id: str, output: ResultFile) -> None:
     """Open the output of a job for appending, holding every row's line once, in order of completion.
 
+    The file is taken for the job's by its number of lines, their size in all, and the last of them. An edit that keeps
+    all three stands: reading it against the rows would double the time that a large job takes to go on, and the rows
+    are the truth. Removed, the file is written anew from them.
+
     Raises:
         OutputTaken: the file is not a beginning of the job's lines. It is left as it is.
         OSError: it cannot be read or written.
