@@ -13,6 +13,7 @@ HOSTS: dict[str, ProviderSettings] = {
         base_url="https://api.openai.com/v1",
         api_key_env="OPENAI_API_KEY",
         max_tokens_field="max_completion_tokens",  # max_tokens is refused by its reasoning models
+        embeddings_base64=True,
         default_model="gpt-5-mini",
     ),
     "anthropic": ProviderSettings(

@@ -23,6 +23,7 @@ def _openai_chat(provider: str, settings: ProviderSettings) -> Codec:
         settings.max_tokens_field,
         stream_usage=settings.stream_usage,
         stream_end=settings.stream_end,
+        embeddings_base64=settings.embeddings_base64,
     )
 
 

@@ -12,7 +12,9 @@ from greenroom.actors.events import Finished, ProviderError
 from greenroom.actors.providers.accumulate import Accumulator
 from greenroom.actors.providers.chat import ChatRequest
 from greenroom.actors.providers.decoder import FrameDecoder
+from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest, no_base64
 from greenroom.actors.providers.faults import excerpt
+from greenroom.actors.providers.gemini import embeddings
 from greenroom.actors.providers.gemini.answer import AnswerReader, decode_response
 from greenroom.actors.providers.gemini.errors import as_error, failure
 from greenroom.actors.providers.gemini.request import body_of
@@ -32,6 +34,7 @@ class Gemini:
     """
 
     request_id_header = "x-request-id"
+    max_embedding_inputs = embeddings.MAX_INPUTS
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
@@ -43,7 +46,7 @@ class Gemini:
     def encode(self, request: ChatRequest, model: str, *, stream: bool = False) -> WireRequest:
         """See `Codec.encode`. `model` may be a resource (`tunedModels/x`); a bare name is one of `models/`."""
         body = body_of(RequestReader(request, self._provider, model), model)
-        resource = quote(model if "/" in model else f"models/{model}")
+        resource = quote(_resource(model))
         if stream:
             return WireRequest(f"/{resource}:streamGenerateContent?alt=sse", body, headers=_STREAM_HEADERS)
         return WireRequest(f"/{resource}:generateContent", body)
@@ -71,6 +74,20 @@ class Gemini:
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ProviderError:
         """See `Codec.failure`."""
         return failure(self._provider, status, headers, body, now_s)
+
+    def encode_embeddings(self, request: EmbeddingRequest, model: str) -> WireRequest:
+        """See `EmbeddingCodec.encode_embeddings`."""
+        no_base64(request, self._provider, model)
+        resource = _resource(model)
+        return WireRequest(f"/{quote(resource)}:batchEmbedContents", embeddings.body_of(request, resource))
+
+    def decode_embeddings(self, body: bytes) -> EmbeddingAnswer:
+        """See `EmbeddingCodec.decode_embeddings`."""
+        return embeddings.decode(body)
+
+
+def _resource(model: str) -> str:
+    return model if "/" in model else f"models/{model}"
 
 
 class GeminiStreamDecoder(FrameDecoder[ServerSentEvent]):

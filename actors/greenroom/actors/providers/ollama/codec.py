@@ -28,8 +28,10 @@ from greenroom.actors.events import (
 from greenroom.actors.providers.accumulate import Accumulator
 from greenroom.actors.providers.chat import ChatRequest
 from greenroom.actors.providers.decoder import FrameDecoder
+from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest, no_base64
 from greenroom.actors.providers.faults import excerpt, kind_of_status, shortened
 from greenroom.actors.providers.headers import retry_after_s
+from greenroom.actors.providers.ollama import embeddings
 from greenroom.actors.providers.ollama.request import WIRE, body_of
 from greenroom.actors.providers.options import RequestReader
 from greenroom.actors.providers.sse import JsonLinesSplitter
@@ -86,6 +88,7 @@ class Ollama:
     """
 
     request_id_header = "x-request-id"
+    max_embedding_inputs = embeddings.MAX_INPUTS
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
@@ -130,6 +133,15 @@ class Ollama:
             request_id=headers.get(self.request_id_header),
             retry_after_s=retry_after_s(headers, now_s),
         )
+
+    def encode_embeddings(self, request: EmbeddingRequest, model: str) -> WireRequest:
+        """See `EmbeddingCodec.encode_embeddings`."""
+        no_base64(request, self._provider, model)
+        return embeddings.encode(request, model)
+
+    def decode_embeddings(self, body: bytes) -> EmbeddingAnswer:
+        """See `EmbeddingCodec.decode_embeddings`."""
+        return embeddings.decode(body)
 
 
 class OllamaStreamDecoder(FrameDecoder[bytes]):

@@ -12,7 +12,9 @@ from msgspec import Raw, Struct, structs
 
 from greenroom.actors.events import ProviderError, ProviderFailed, ToolCall, Usage
 from greenroom.actors.providers.chat import ChatOptions, ChatRequest, Message
+from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest
 from greenroom.actors.providers.faults import excerpt
+from greenroom.actors.providers.openai import embeddings
 from greenroom.actors.providers.openai.errors import failure
 from greenroom.actors.providers.openai.shapes import (
     Logprobs,
@@ -86,9 +88,11 @@ class OpenAIChat:
         stream_usage: whether the host takes `stream_options`, by which a stream is asked to tell its usage.
         stream_end: what ends a stream: the `[DONE]` that OpenAI promises, or, where a host is known to leave it out,
             the end of a body that told a finish reason.
+        embeddings_base64: whether vectors are asked for as base64, an eighth of the work of JSON numbers.
     """
 
     request_id_header = "x-request-id"
+    max_embedding_inputs = embeddings.MAX_INPUTS
 
     def __init__(
         self,
@@ -97,11 +101,13 @@ class OpenAIChat:
         *,
         stream_usage: bool = True,
         stream_end: StreamEnd = "done",
+        embeddings_base64: bool = False,
     ) -> None:
         self._provider = provider
         self._renamed = max_tokens_field == "max_completion_tokens"
         self._stream_options = _StreamOptions() if stream_usage else None
         self._stream_end: StreamEnd = stream_end
+        self._embeddings_base64 = embeddings_base64
 
     def session_headers(self, key: Secret | None) -> dict[str, str]:
         """See `Codec.session_headers`."""
@@ -180,6 +186,14 @@ class OpenAIChat:
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ProviderError:
         """See `Codec.failure`."""
         return failure(self._provider, status, headers, body, now_s)
+
+    def encode_embeddings(self, request: EmbeddingRequest, model: str) -> WireRequest:
+        """See `EmbeddingCodec.encode_embeddings`."""
+        return embeddings.encode(request, model, base64=self._embeddings_base64)
+
+    def decode_embeddings(self, body: bytes) -> EmbeddingAnswer:
+        """See `EmbeddingCodec.decode_embeddings`."""
+        return embeddings.decode(body)
 
     def _for_a_stream(self, extra: dict[str, Raw], model: str) -> dict[str, Raw]:
         """The host's own options without those that a stream sets itself."""

@@ -12,7 +12,9 @@ from msgspec import Raw, structs
 from greenroom.actors.events import ProviderError, TokenLogprob, ToolCall, Usage
 from greenroom.actors.providers.accumulate import chat_completion
 from greenroom.actors.providers.chat import ChatRequest
+from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest
 from greenroom.actors.providers.faults import excerpt
+from greenroom.actors.providers.openai import embeddings
 from greenroom.actors.providers.openai.errors import failure
 from greenroom.actors.providers.options import RequestReader
 from greenroom.actors.providers.responses.answer import (
@@ -41,6 +43,7 @@ class OpenAIResponses:
     """
 
     request_id_header = "x-request-id"
+    max_embedding_inputs = embeddings.MAX_INPUTS
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
@@ -92,6 +95,14 @@ class OpenAIResponses:
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ProviderError:
         """See `Codec.failure`."""
         return failure(self._provider, status, headers, body, now_s)
+
+    def encode_embeddings(self, request: EmbeddingRequest, model: str) -> WireRequest:
+        """See `EmbeddingCodec.encode_embeddings`."""
+        return embeddings.encode(request, model, base64=True)
+
+    def decode_embeddings(self, body: bytes) -> EmbeddingAnswer:
+        """See `EmbeddingCodec.decode_embeddings`."""
+        return embeddings.decode(body)
 
 
 def _thoughts(item: Item) -> list[Part]:
