@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -208,3 +209,49 @@ def test_while_a_job_runs(greenroom: Greenroom) -> None:
         # With one line in flight a line is asked once the one before it is settled, if not yet on disk.
         assert Decimal(group["cost_usd"]) * 10**12 in {exact_pusd(7, 11), 2 * exact_pusd(7, 11)}
         running.kill()
+
+
+class TestBudgets:
+    def test_what_is_left_of_each(self, greenroom: Greenroom) -> None:
+        simulator = greenroom.simulate()
+        budgets = '[budgets]\ntotal_usd = 5\nday_usd = "0.02"\n[budgets.tags.red]\nmonth_usd = 1\n'
+        greenroom.configure(simulator.base_url, before=budgets)
+        greenroom.prompts(20)
+        assert greenroom.run("run", "in.jsonl", "--max-tokens", 30).code == 0
+        spent = served_usd(simulator.journal)
+        left = [line for line in groups(greenroom.run("costs", "--json")) if "budget" in line]
+        assert [(one["budget"], one["name"], one["period"], one["cap_usd"]) for one in left] == [
+            ("all", None, "ever", "5"),
+            ("all", None, "day", "0.02"),
+            ("tag", "red", "month", "1"),
+        ]
+        assert [Decimal(one["settled_usd"]) for one in left] == [spent, spent, 0]
+        assert [Decimal(one["left_usd"]) for one in left] == [5 - spent, Decimal("0.02") - spent, 1]
+        assert {one["held_usd"] for one in left} == {"0"}
+        shown = greenroom.run("costs")
+        assert "Budgets" in shown.out
+        assert "today" in shown.out
+        assert "red" in shown.out
+
+    def test_what_calls_in_flight_hold_is_not_left(self, greenroom: Greenroom) -> None:
+        asked = threading.Semaphore(0)
+
+        async def never(question: Asked) -> web.StreamResponse:
+            asked.release()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        with UpstreamThread(never) as upstream:
+            greenroom.configure(upstream.base_url, before="[budgets]\ntotal_usd = 1\n")
+            greenroom.prompts(20)
+            running = greenroom.start("run", "in.jsonl", "--max-tokens", 30)
+            assert all(asked.acquire(timeout=40) for _ in range(20))
+            (left,) = (line for line in groups(greenroom.run("costs", "--json")) if "budget" in line)
+            running.kill()
+        assert Decimal(left["held_usd"]) >= 20 * Decimal("0.6e-6") * 30
+        assert Decimal(left["left_usd"]) == 1 - Decimal(left["held_usd"])
+
+    def test_none_are_shown_where_none_are_configured(self, greenroom: Greenroom) -> None:
+        done = greenroom.run("costs")
+        assert (done.code, done.out) == (0, "")
+        assert "nothing was spent yet" in done.err

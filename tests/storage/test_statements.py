@@ -35,6 +35,7 @@ from greenroom.actors.storage import (
     orphaned_by,
     orphans,
     reclaim,
+    set_aside,
     settled_by,
     spend,
 )
@@ -176,6 +177,13 @@ def test_slices_of_the_dead_become_rows_once(
     assert (row.attempts, row.calls, row.cost_pusd, row.estimated_pusd) == (0, 0, 320, 320)
 
 
+def test_what_slices_set_aside(database: Database, path: Path) -> None:
+    write(database, a_slice(1, 2, 300), a_slice(1, 3, 20, job_id=None), a_slice(2, 3, 4, opened_at_ms=DAY_MS))
+    assert ask(path, set_aside()) == [(324,)]
+    assert ask(path, set_aside(where=("job_id", "j"))) == [(304,)]
+    assert ask(path, set_aside(where=("key_id", "k"), since_ms=DAY_MS, until_ms=2 * DAY_MS)) == [(4,)]
+
+
 def test_slices_of_one_dead_runtime_leave_the_others(database: Database, path: Path) -> None:
     write(database, a_slice(1, 2, 300), a_slice(1, 3, 20))
     write(database, *charge_slices(1, 5, dead=[2, 1]))
@@ -188,11 +196,11 @@ def test_what_a_scope_is_charged_counts_the_held_at_their_bound(database: Databa
     rows.append(hold(4, job_id="j", started_at_ms=DAY_MS))
     write(database, Write(holds().statement, tuple(rows)))
     write(database, Write(SETTLE, (settle(2, job_id="j"),)))
-    assert ask(path, charged()) == [(3400,)]
-    assert ask(path, charged(where=("job_id", "j"))) == [(2400,)]
-    assert ask(path, charged(where=("job_id", "j"), without=[1, 3])) == [(1400,)]
-    assert ask(path, charged(since_ms=DAY_MS, until_ms=2 * DAY_MS)) == [(1000,)]
-    assert ask(path, charged(where=("tag", "none"))) == [(0,)]
+    assert ask(path, charged()) == [(400, 3000)]
+    assert ask(path, charged(where=("job_id", "j"))) == [(400, 2000)]
+    assert ask(path, charged(where=("job_id", "j"), without=[1, 3])) == [(400, 1000)]
+    assert ask(path, charged(since_ms=DAY_MS, until_ms=2 * DAY_MS)) == [(0, 1000)]
+    assert ask(path, charged(where=("tag", "none"))) == [(0, 0)]
     assert ask(path, *settled_by(0)) == [(400,)]
     assert ask(path, *settled_by(1)) == [(0,)]
 

@@ -1,6 +1,7 @@
 """The ledger: money set aside before a call, settled after it, and bound by budgets that hold over a `kill -9`."""
 
 from greenroom.actors.ledger.actor import Ledger
+from greenroom.actors.ledger.balances import Key, span_of
 from greenroom.actors.ledger.budgets import Budgets
 from greenroom.actors.ledger.messages import (
     Account,
@@ -29,6 +30,7 @@ __all__ = (
     "GetSpend",
     "Held",
     "Hold",
+    "Key",
     "Ledger",
     "Outbox",
     "Period",
@@ -36,4 +38,5 @@ __all__ = (
     "Settle",
     "Spend",
     "TooManyUnsettled",
+    "span_of",
 )

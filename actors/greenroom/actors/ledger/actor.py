@@ -417,8 +417,9 @@ class Ledger(Actor):
     def _loaded(self, balance: Balance, answer: Piped) -> None:
         self._loading.discard(balance)
         if answer.error is None:
-            ((charged_pusd,),) = cast("list[tuple[int]]", answer.value)
-            balance.settled_pusd += charged_pusd
+            ((settled_pusd, held_pusd),) = cast("list[tuple[int, int]]", answer.value)
+            # What is held by nobody here is another runtime's, or was never settled: it may yet be charged.
+            balance.settled_pusd += settled_pusd + held_pusd
             balance.loaded = True
         else:
             error = answer.error

@@ -51,6 +51,7 @@ from greenroom.actors.storage.statements import (
     orphaned_by,
     orphans,
     reclaim,
+    set_aside,
     settled_by,
     spend,
 )
@@ -117,6 +118,7 @@ __all__ = (
     "orphans",
     "reclaim",
     "runtimes",
+    "set_aside",
     "settled_by",
     "slices",
     "spend",

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     Executable,
     Integer,
+    Table,
     and_,
     bindparam,
     case,
@@ -208,14 +209,18 @@ def charge_slices(runtime_id: int, now_ms: int, dead: Iterable[int] | None = Non
     )
 
 
+Scope = tuple[Literal["job_id", "session_id", "key_id", "tag"], str]
+"""Whose rows: a column that names the scope, and its value."""
+
+
 def charged(
     *,
-    where: tuple[Literal["job_id", "session_id", "key_id", "tag"], str] | None = None,
+    where: Scope | None = None,
     since_ms: int | None = None,
     until_ms: int | None = None,
     without: Collection[int] = (),
 ) -> Executable:
-    """Ask what rows amount to, in pico-dollars: the settled at their cost, the held at their bound. One row of one.
+    """Ask what rows amount to, in pico-dollars: the settled at their cost, the held at their bound. One row of two.
 
     Args:
         where: rows of this scope only; None: all.
@@ -223,16 +228,31 @@ def charged(
         until_ms: attempts started before.
         without: ids to leave out.
     """
-    held = attempts.c.state == literal_column("'held'")
-    found = select(_total(case((held, attempts.c.held_pusd), else_=attempts.c.cost_pusd)))
+    columns = attempts.c
+    held = columns.state == literal_column("'held'")
+    found = select(_total(columns.cost_pusd), _total(case((held, columns.held_pusd))))
+    found = found.where(*_within(attempts, columns.started_at_ms, where, since_ms, until_ms))
+    return found.where(columns.id.not_in(without)) if without else found
+
+
+def set_aside(
+    *, where: Scope | None = None, since_ms: int | None = None, until_ms: int | None = None
+) -> Executable:
+    """Ask what slices amount to, in pico-dollars: one row of one. Arguments as those of `charged`."""
+    found = select(_total(slices.c.reserved_pusd))
+    return found.where(*_within(slices, slices.c.opened_at_ms, where, since_ms, until_ms))
+
+
+def _within(
+    table: Table, at_ms: ColumnElement[int], where: Scope | None, since_ms: int | None, until_ms: int | None
+) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
     if where is not None:
-        found = found.where(attempts.c[where[0]] == where[1])
+        found.append(table.c[where[0]] == where[1])
     if since_ms is not None:
-        found = found.where(attempts.c.started_at_ms >= since_ms)
+        found.append(at_ms >= since_ms)
     if until_ms is not None:
-        found = found.where(attempts.c.started_at_ms < until_ms)
-    if without:
-        found = found.where(attempts.c.id.not_in(without))
+        found.append(at_ms < until_ms)
     return found
 
 
