@@ -137,6 +137,9 @@ def vectors(found: Sequence[Sequence[float] | str]) -> tuple[Vector, ...]:
         raise RejectedAnswer(
             f"vectors of {sorted({len(vector) for vector in made})} numbers, not of one length"
         )
+    # No sum of 32-bit floats leaves the range of Python's, so it shows whether one of them is no number.
+    if not all(isfinite(sum(vector)) for vector in made):
+        raise RejectedAnswer("a vector holds what is no 32-bit float")
     return made
 
 
