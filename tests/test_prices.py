@@ -89,6 +89,27 @@ def test_what_nobody_prices_has_no_price(table: PriceTable) -> None:
     assert table.near("no-such-provider", "gpt-4o") == []
 
 
+@pytest.mark.parametrize("provider", ["notopenai", "openai2", "my-anthropic", "OpenAI", ""])
+def test_a_provider_that_is_named_like_a_published_one_has_not_its_prices(
+    table: PriceTable, provider: str
+) -> None:
+    for model in ("gpt-4o", "claude-sonnet-4-5"):
+        assert table.price(provider, model, {}) is None
+        assert table.context_window(provider, model) is None
+
+
+def test_the_bound_of_many_covers_them_each_rounded_up() -> None:
+    rates = Rates(1, 3, 1, 1, 1, 3, 1, 1)
+    dear = Rates(2, 6, 2, 2, 2, 6, 2, 2)
+    price = Price(rates, ((100, dear),), request_pusd=7)
+    requests = [(10, 5), (99, 0), (101, 1)]
+    one_by_one = sum(price.bound_pusd(*request) for request in requests)
+    tokens_in, tokens_out = (sum(column) for column in zip(*requests, strict=True))
+    assert price.bound_of_many_pusd(3, tokens_in, tokens_out, largest_input=101) >= one_by_one
+    assert price.bound_of_many_pusd(3, 30, 0, largest_input=10) <= one_by_one
+    assert price == Price(rates, ((100, dear),), request_pusd=7)
+
+
 def test_a_tier_begins_above_its_start() -> None:
     cheap, dear = Rates(*[10**6] * 8), Rates(*[10**7] * 8)
     price = Price(cheap, ((100, dear),))

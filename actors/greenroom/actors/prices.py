@@ -22,7 +22,7 @@ from greenroom.actors.settings import PriceSettings
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
-    from genai_prices.types import ModelPrice
+    from genai_prices.types import ModelInfo, ModelPrice
 
 PICO = 10**12
 _SCALE = 10**6
@@ -161,9 +161,8 @@ class PriceTable:
         own = configured.get(model) or configured.get(_ANY_MODEL)
         if own is not None:
             return configured_price(own)
-        try:
-            _, info = self._snapshot.find_provider_model(model, None, provider, None)
-        except LookupError:
+        info = self._find(provider, model)
+        if info is None:
             return None
         return _published(info.get_prices(at or datetime.now(UTC)))
 
@@ -174,11 +173,19 @@ class PriceTable:
 
     def context_window(self, provider: str, model: str) -> int | None:
         """Tokens that fit the model's context, where the table says so."""
-        try:
-            _, info = self._snapshot.find_provider_model(model, None, provider, None)
-        except LookupError:
-            return None
-        return info.context_window
+        info = self._find(provider, model)
+        return None if info is None else info.context_window
+
+    def _find(self, provider: str, model: str) -> "ModelInfo | None":
+        # By its exact name: the table's own search takes `notopenai` for `openai`, and would price it so.
+        for known in self._snapshot.providers:
+            if known.id == provider:
+                try:
+                    _, info = self._snapshot.find_provider_model(model, known, None, None)
+                except LookupError:
+                    return None
+                return info
+        return None
 
 
 def _published(price: "ModelPrice") -> Price | None:
