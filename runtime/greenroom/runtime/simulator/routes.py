@@ -8,7 +8,18 @@ from aiohttp import web
 
 from greenroom.runtime.simulator.exchange import Exchange
 from greenroom.runtime.simulator.serving import Service
-from greenroom.runtime.simulator.wires import ANTHROPIC, GEMINI, OLLAMA, OPENAI, RESPONSES, Wire, WireError
+from greenroom.runtime.simulator.wires import (
+    ANTHROPIC,
+    GEMINI,
+    GEMINI_EMBEDDINGS,
+    OLLAMA,
+    OLLAMA_EMBEDDINGS,
+    OPENAI,
+    OPENAI_EMBEDDINGS,
+    RESPONSES,
+    Wire,
+    WireError,
+)
 from greenroom.runtime.simulator.wires.ollama import VERSION
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[web.StreamResponse]]
@@ -27,12 +38,14 @@ class Routes:
     def __init__(self, service: Service, pages: Mapping[str, Handler]) -> None:
         self._exact: dict[str, dict[str, Route]] = {
             "/v1/chat/completions": {"POST": (OPENAI, service.ask)},
+            "/v1/embeddings": {"POST": (OPENAI_EMBEDDINGS, service.ask)},
             "/v1/responses": {"POST": (RESPONSES, service.ask)},
             "/v1/messages": {"POST": (ANTHROPIC, service.ask)},
             "/v1/messages/count_tokens": {
                 "POST": (ANTHROPIC, partial(service.count_tokens, ANTHROPIC.counted))
             },
             "/api/chat": {"POST": (OLLAMA, service.ask)},
+            "/api/embed": {"POST": (OLLAMA_EMBEDDINGS, service.ask)},
             "/api/tags": {"GET": (OLLAMA, service.list_models)},
             "/api/show": {"POST": (OLLAMA, service.show_model)},
             "/api/version": {"GET": (OLLAMA, partial(service.say, {"version": VERSION}))},
@@ -49,6 +62,8 @@ class Routes:
             "generateContent": {"POST": (GEMINI, service.ask)},
             "streamGenerateContent": {"POST": (GEMINI, service.ask)},
             "countTokens": {"POST": (GEMINI, count)},
+            "embedContent": {"POST": (GEMINI_EMBEDDINGS, service.ask)},
+            "batchEmbedContents": {"POST": (GEMINI_EMBEDDINGS, service.ask)},
         }
 
     def find(self, exchange: Exchange) -> Handler:

@@ -10,7 +10,7 @@ import msgspec
 
 from greenroom.actors.events import FinishReason, ToolCall
 from greenroom.actors.kernel import Clock
-from greenroom.runtime.simulator.engine import Answer, Choice, count_prompt, count_tokens
+from greenroom.runtime.simulator.engine import Answer, Choice, count_prompt, count_tokens, embedded
 from greenroom.runtime.simulator.exchange import Exchange
 from greenroom.runtime.simulator.serving import Plan, Record, Service
 from greenroom.runtime.simulator.settings import SimulatorSettings
@@ -22,7 +22,7 @@ MAX_RECEIVED = 10_000
 
 
 class Says(msgspec.Struct, frozen=True):
-    """An answer, delivered whole or streamed as the request wants it.
+    """An answer, delivered whole or streamed as the request wants it; to a request for embeddings, some made-up ones.
 
     Args:
         text: What the model says.
@@ -172,6 +172,8 @@ class ScriptedService(Service):
             step = Says(step)
         match step:
             case Says():
+                if asked.question.embed is not None:
+                    return Plan(embedded(asked.question, seed=self._seed), delay_s=step.after_s)
                 return Plan(_answer(step, exchange.prompt_tokens), delay_s=step.after_s)
             case Breaks():
                 exchange.fault = step.fault

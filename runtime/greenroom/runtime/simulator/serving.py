@@ -89,7 +89,7 @@ class Service:
                 await self._clock.sleep(plan.delay_s)
             exchange.prompt_tokens = plan.answer.prompt_tokens
             exchange.completion_tokens = plan.answer.completion_tokens
-            exchange.finish_reason = plan.answer.choices[0].finish
+            exchange.finish_reason = plan.answer.choices[0].finish if plan.answer.choices else None
             used_tokens += plan.answer.completion_tokens
             return await self._deliver(exchange, asked, plan)
         finally:

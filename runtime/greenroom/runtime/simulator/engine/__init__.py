@@ -1,7 +1,8 @@
 """The simulator's engine: what is answered, and how much it counts. Pure: no wire format, no clock, no socket."""
 
-from greenroom.runtime.simulator.engine.answering import answer
+from greenroom.runtime.simulator.engine.answering import answer, embedded
 from greenroom.runtime.simulator.engine.dice import Dice, uniform
+from greenroom.runtime.simulator.engine.embedding import MAX_DIMENSIONS
 from greenroom.runtime.simulator.engine.models import MODELS, Model, catalogue
 from greenroom.runtime.simulator.engine.question import (
     Answer,
@@ -19,6 +20,7 @@ from greenroom.runtime.simulator.engine.question import (
 )
 
 __all__ = [
+    "MAX_DIMENSIONS",
     "MODELS",
     "Answer",
     "CannotAnswer",
@@ -35,6 +37,7 @@ __all__ = [
     "chunks",
     "count_prompt",
     "count_tokens",
+    "embedded",
     "pieces",
     "uniform",
 ]

@@ -6,6 +6,7 @@ import msgspec
 
 from greenroom.actors.events import ToolCall
 from greenroom.runtime.simulator.engine.dice import Dice
+from greenroom.runtime.simulator.engine.embedding import embed
 from greenroom.runtime.simulator.engine.instances import invent, named_fields
 from greenroom.runtime.simulator.engine.models import Model
 from greenroom.runtime.simulator.engine.question import (
@@ -44,10 +45,19 @@ def answer(question: Question, model: Model, *, seed: int) -> Answer:
         CannotAnswer: The prompt does not fit the context window, too many output tokens are asked for, or a schema
             cannot be satisfied.
     """
+    if question.embed is not None:
+        return embedded(question, seed=seed)
     prompt_tokens = count_prompt(question)
     room = _room(question, model, prompt_tokens)
     choices = tuple(_choice(question, model, seed, number, room) for number in range(question.choices))
     return Answer(choices, prompt_tokens, sum(choice.tokens for choice in choices))
+
+
+def embedded(question: Question, *, seed: int) -> Answer:
+    """The embedding of each turn; their tokens are those of the texts alone."""
+    texts = [turn.text for turn in question.turns]
+    vectors = tuple([embed(text, question.embed or 0, seed=seed) for text in texts])
+    return Answer((), sum(map(count_tokens, texts)), 0, vectors)
 
 
 def _room(question: Question, model: Model, prompt_tokens: int) -> int:

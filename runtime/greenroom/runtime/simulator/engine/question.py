@@ -41,6 +41,7 @@ class Question(msgspec.Struct, frozen=True):
     answer. `schema` is None for plain text, an empty mapping for "any JSON object", else a JSON Schema.
     `must_call` is the name of the tool to call, "" for any one, None where the model may choose.
     `frame_bytes` is the size of what the model reads beside the messages: schemas and tools.
+    `embed` is None where words are wanted; else each turn's embedding is, of so many numbers (0: as many as usual).
     """
 
     model: str
@@ -54,6 +55,7 @@ class Question(msgspec.Struct, frozen=True):
     must_call: str | None = None
     parallel_calls: bool = True
     frame_bytes: int = 0
+    embed: int | None = None
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -67,11 +69,12 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the model says, and what it counts."""
+    """What the model says, and what it counts; or the embeddings of the turns."""
 
     choices: tuple[Choice, ...]
     prompt_tokens: int
     completion_tokens: int
+    vectors: tuple[list[float], ...] = ()
 
 
 class CannotAnswer(Exception):

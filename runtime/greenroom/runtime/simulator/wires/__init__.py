@@ -1,6 +1,7 @@
 """The wire formats that the simulator speaks: bytes to questions and answers to bytes."""
 
 from greenroom.runtime.simulator.wires.anthropic import AnthropicWire
+from greenroom.runtime.simulator.wires.embeddings import GeminiEmbeddings, OllamaEmbeddings, OpenAIEmbeddings
 from greenroom.runtime.simulator.wires.errors import WireError
 from greenroom.runtime.simulator.wires.gemini import GeminiWire
 from greenroom.runtime.simulator.wires.ollama import OllamaWire
@@ -13,5 +14,20 @@ RESPONSES = ResponsesWire()
 ANTHROPIC = AnthropicWire()
 GEMINI = GeminiWire()
 OLLAMA = OllamaWire()
+OPENAI_EMBEDDINGS = OpenAIEmbeddings()
+GEMINI_EMBEDDINGS = GeminiEmbeddings()
+OLLAMA_EMBEDDINGS = OllamaEmbeddings()
 
-__all__ = ["ANTHROPIC", "GEMINI", "OLLAMA", "OPENAI", "RESPONSES", "Asked", "Wire", "WireError"]
+__all__ = [
+    "ANTHROPIC",
+    "GEMINI",
+    "GEMINI_EMBEDDINGS",
+    "OLLAMA",
+    "OLLAMA_EMBEDDINGS",
+    "OPENAI",
+    "OPENAI_EMBEDDINGS",
+    "RESPONSES",
+    "Asked",
+    "Wire",
+    "WireError",
+]

@@ -19,7 +19,8 @@ JSON = "application/json"
 class Asked(msgspec.Struct, frozen=True):
     """A request that is well formed.
 
-    `prompt_sha256` is the hexadecimal SHA-256 of the messages as compact JSON in UTF-8 with sorted keys.
+    `prompt_sha256` is the hexadecimal SHA-256 of the messages as compact JSON in UTF-8 with sorted keys; `form` what else the
+    wire wants to know about the body of the answer.
     """
 
     question: Question
@@ -27,6 +28,7 @@ class Asked(msgspec.Struct, frozen=True):
     stream: bool = False
     include_usage: bool = False
     custom_id: str | None = None
+    form: str = ""
 
 
 def called_with(call: ToolCall) -> object:
