@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio.to_thread
 import pytest
-from tests.inside import NOTHING, database, given_back, granted, settings, tree, until
+from tests.inside import NOTHING, database, given_back, granted, named, settings, system, tree, until
 from tests.integration.evidence import AttemptRow, exact_pusd, ledger
 from tests.rawserver import (
     CHUNKED_EVENTS,
@@ -23,13 +23,16 @@ from tests.rawserver import (
     delta,
     raw_server,
     repeats,
+    resets,
     says,
     says_then_waits,
     story,
 )
 
-from greenroom.actors.events import AttemptFailed, CallDone, Event
+from greenroom.actors import exchange as exchange_module
+from greenroom.actors.events import AttemptFailed, CallDone, Event, OutOfOrder
 from greenroom.actors.flow import Closed
+from greenroom.actors.providers.openai.stream import ChatStreamDecoder
 from greenroom.actors.settings import Retries, Stalls
 from greenroom.runtime import (
     EventStream,
@@ -271,6 +274,63 @@ class TestNeverSpliced:
             (exact_pusd(input_tokens, 1), 1),  # one byte came, which is one token at most
         ]
 
+    async def test_a_reset_in_mid_answer(self, tmp_path: Path) -> None:
+        read = asyncio.Event()
+
+        async def script(turn: Turn) -> None:
+            turn.writer.write(CHUNKED_EVENTS + chunked(delta("a")))
+            await read.wait()
+            await resets(turn)
+
+        async with (
+            raw_server(script) as server,
+            Runtime(settings(server.base_url, tmp_path), environ={}) as rt,
+            ask(rt) as events,
+        ):
+            assert [await anext(events), await anext(events)] == [Started("c1", "fast", 1), TextDelta("a")]
+            read.set()
+            last = await anext(events)
+            assert isinstance(last, ProviderError)
+            assert last.kind == "connection"
+            await given_back(rt)
+
+    async def test_what_follows_the_end_is_not_waited_for(self, tmp_path: Path) -> None:
+        """And a connection on which it may still come is not used again."""
+        said = CHUNKED_EVENTS + b"".join(map(chunked, story(*WORDS)))
+        async with (
+            raw_server(repeats(said, chunked(delta("more")))) as server,
+            Runtime(settings(server.base_url, tmp_path), environ={}) as rt,
+        ):
+            _, outcome = await told(ask(rt))
+            assert isinstance(outcome, Reply)
+            assert outcome.text == "".join(WORDS)
+            await asyncio.wait_for(server.closed.wait(), 10)
+            await given_back(rt)
+
+    async def test_an_endless_answer_is_given_up(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(exchange_module, "_MAX_STREAM_BYTES", 10_000)
+        before, error = await failing(repeats(CHUNKED_EVENTS, chunked(delta("la "))), tmp_path)
+        assert (error.kind, error.message) == ("protocol", "the answer is larger than 10000 bytes")
+        assert set(text_of(before).split()) == {"la"}
+
+    async def test_a_codec_that_breaks_the_order_is_found_out_in_debug_mode(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def tell_nothing(_: ChatStreamDecoder, chunk: object) -> None:
+            """A stream that never begins."""
+
+        monkeypatch.setattr(ChatStreamDecoder, "_start", tell_nothing)
+        asyncio.get_running_loop().set_debug(True)
+        async with (
+            raw_server(GOOD) as server,
+            Runtime(settings(server.base_url, tmp_path), environ={}) as rt,
+        ):
+            with pytest.raises(OutOfOrder):
+                await told(ask(rt))
+            await given_back(rt)
+
     async def test_an_error_told_in_the_stream(self, tmp_path: Path) -> None:
         limited = b'data: {"error":{"message":"slow down","code":"rate_limit_exceeded"}}\n\n'
         before, error = await failing(says_then_waits(CHUNKED_EVENTS, chunked(limited)), tmp_path)
@@ -439,6 +499,31 @@ class TestStalls:
             assert 0 < written < 20 * 1024 * 1024  # what the kernel's own buffers take, at most
             reply = await events.finish()
             assert len(reply.text) == 2000 * 60 * 1000
+
+
+class TestDeaths:
+    @pytest.mark.parametrize("name", ["pool:acme", "limiter:acme", "ledger", "store", "catalog"])
+    async def test_no_stream_dies_of_an_actors_death(self, tmp_path: Path, name: str) -> None:
+        """Its connection outlives the pool, its permit the limiter, its hold the ledger."""
+
+        async def script(turn: Turn) -> None:
+            turn.writer.write(CHUNKED_EVENTS)
+            for event in story(*WORDS):
+                system(rt).kill(named(rt, name))
+                turn.writer.write(chunked(event))
+                await asyncio.sleep(0)
+            turn.writer.write(LAST_CHUNK)
+
+        async with (
+            raw_server(script) as server,
+            Runtime(settings(server.base_url, tmp_path), environ={}) as rt,
+        ):
+            async with ask(rt) as events:
+                reply = await events.finish()
+            await given_back(rt)
+        assert (reply.text, reply.cost_pusd, reply.attempts) == ("".join(WORDS), exact_pusd(7, 4), 1)
+        (row,) = await rows_of(tmp_path)
+        assert (row.state, row.outcome, row.cost_pusd) == ("settled", "ok", exact_pusd(7, 4))
 
 
 class TestLeaving:

@@ -106,7 +106,7 @@ class StreamBody:
         self._waiting = False
         self._silent_from_s = self._loop.time()
         self._failure: ExchangeFailed | None = None
-        self.on_expire: Callable[[ExchangeFailed], None] = _nobody_told
+        self.on_expire: Callable[[ExchangeFailed], None] | None = None
         self._timer = self._loop.call_at(min(ends_s, self._silent_from_s + gap_s), self._check)
 
     async def read(self, *, heard: bool) -> bytes:
@@ -172,7 +172,8 @@ class StreamBody:
     def _expire(self, failure: ExchangeFailed) -> None:
         self._failure = failure
         self.close()
-        self.on_expire(failure)
+        if self.on_expire is not None:
+            self.on_expire(failure)
 
 
 async def _ask(
@@ -286,7 +287,3 @@ def _over(left_s: float) -> ExchangeFailed:
 
 def _endless(limit: int) -> ExchangeFailed:
     return ExchangeFailed("protocol", f"the answer is larger than {limit} bytes", sent=True)
-
-
-def _nobody_told(_: ExchangeFailed) -> None:
-    pass

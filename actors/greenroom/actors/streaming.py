@@ -158,8 +158,7 @@ class LiveStream:
         return failure
 
     def _expired(self, failure: ExchangeFailed) -> None:
-        if not self._over:
-            self._failed(_error(failure))
+        self._failed(_error(failure))
 
     def _end(self) -> None:
         if self._body is not None:
@@ -177,6 +176,8 @@ class LiveStream:
 
     def _give_back(self) -> None:
         self._over = True
+        if self._body is not None:
+            self._body.on_expire = None  # else each stream would be a cycle for the collector to find
         self._attempts.give_back(self.call, self.attempt)
         self._ended(self)
 
