@@ -16,6 +16,8 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks._harness import environment
+
 _ANSWER_S = 180.0
 _END_S = 10.0
 _STEP = 1600  # a multiple of 64 casts in a burst, 100 clients and 200 restarts
@@ -58,6 +60,7 @@ class Contender:
                 stderr=self._errors,
                 text=True,
                 cwd=_PEERS.parent.parent,
+                env=environment(),
             )
         except FileNotFoundError as error:
             raise Lacking(f"{error.filename} is not installed") from error

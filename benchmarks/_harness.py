@@ -71,6 +71,11 @@ def pin(cpus: set[int]) -> None:
         os.sched_setaffinity(0, cpus & os.sched_getaffinity(0) or os.sched_getaffinity(0))
 
 
+def environment() -> dict[str, str]:
+    """For child processes: compiled modules are kept, else each start compiles again, and its memory counts as theirs."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def two_cores() -> tuple[int, int]:
     """A core for what is measured and another for its upstream (the same one where there is only one)."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0, 0]
@@ -107,10 +112,12 @@ def canned_upstream(core: int) -> Generator[Upstream]:
 
 @contextmanager
 def _serving(command: list[str], core: int) -> Generator[tuple[str, int]]:
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         assert process.stdout is not None
         try:
             line = process.stdout.readline()
+            if not line:
+                raise RuntimeError(f"the upstream did not start: {' '.join(command)}")
             if hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(process.pid, {core})
             yield line, process.pid

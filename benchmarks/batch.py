@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks._contenders import Contender, Lacking, Rounds, add_python_option, column, medians, started
-from benchmarks._harness import Result, Upstream, pin, ratios, report, two_cores, upstream
+from benchmarks._harness import Result, Upstream, environment, pin, ratios, report, two_cores, upstream
 
 _LATENCY = "50ms"
 _PROMPT = "Classify as one of: billing, bug, feature request. Ticket {}: the export button does nothing since Tuesday."
@@ -76,7 +76,7 @@ def peak_memory_mb(base_url: str, megabytes: int, in_flight: int) -> float:
         )
         command = [sys.executable, "-m", "greenroom.runtime.cli", "run", "big.jsonl", "-c", str(in_flight)]
         with subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
