@@ -27,6 +27,7 @@ from tests.rawserver import (
     says,
     says_then_waits,
     story,
+    usage,
 )
 
 from greenroom.actors import exchange as exchange_module
@@ -330,6 +331,14 @@ class TestNeverSpliced:
             with pytest.raises(OutOfOrder):
                 await told(ask(rt))
             await given_back(rt)
+
+    async def test_a_cut_stream_is_charged_what_its_provider_said_so_far(self, tmp_path: Path) -> None:
+        """Where that is more than what could be seen: thoughts are charged, too."""
+        said = CHUNKED_EVENTS + chunked(delta("a")) + chunked(usage(7, 5_000))
+        before, error = await failing(says(said, then_close=True), tmp_path)
+        (row,) = await rows_of(tmp_path)
+        assert (error.kind, before[-1]) == ("connection", Usage(7, 5_000))
+        assert (row.cost_pusd, row.estimated, row.output_tokens) == (exact_pusd(7, 5_000), 1, 5_000)
 
     async def test_an_error_told_in_the_stream(self, tmp_path: Path) -> None:
         limited = b'data: {"error":{"message":"slow down","code":"rate_limit_exceeded"}}\n\n'

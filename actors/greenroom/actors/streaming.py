@@ -167,12 +167,17 @@ class LiveStream:
         self._give_back()
 
     def _charge_no_more_than_came(self) -> None:
-        """What is charged for output is bounded by the content that came. Thoughts that are not shown are not in it."""
-        came = self._accumulator.content_bytes
-        self.attempt.usage = self._accumulator.usage or self.attempt.usage
+        """Bound what is charged for output by the content that came, or by what the provider said that it used so far.
+
+        Thoughts that it neither shows nor counts on the way are in neither.
+        """
+        call, price = self.call, self.call.route.price
+        came, used = self._accumulator.content_bytes, self._accumulator.usage
         if came:
-            call = self.call
-            self.attempt.most_pusd = call.route.price.bound_pusd(call.input_bound, min(call.max_tokens, came))
+            self.attempt.most_pusd = price.bound_pusd(len(call.wire.body), min(call.max_tokens, came))
+        if used is not None:
+            self.attempt.usage = used
+            self.attempt.most_pusd = max(self.attempt.most_pusd, price.cost_pusd(used))
 
     def _give_back(self) -> None:
         self._over = True
