@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from greenroom.actors.events import Event, Usage
-from greenroom.actors.kernel import ActorExited, ActorRef, ActorSystem
+from greenroom.actors.kernel import ActorExited, ActorRef, ActorSystem, Clock
 from greenroom.actors.ledger import (
     Account,
     Budget,
@@ -140,11 +140,15 @@ def charged_after_a_crash(path: Path) -> int:
 
 
 @asynccontextmanager
-async def house(folder: Path, budgets: Budgets = Budgets()) -> AsyncGenerator[House]:  # noqa: B008 - frozen
+async def house(
+    folder: Path,
+    budgets: Budgets = Budgets(),  # noqa: B008 - never changes
+    clock: Clock | None = None,
+) -> AsyncGenerator[House]:
     database = Database(f"sqlite:///{folder / 'greenroom.db'}", app_version="test")
     await anyio.to_thread.run_sync(database.open)
     try:
-        async with ActorSystem() as system:
+        async with ActorSystem(clock=clock) as system:
             found = House(system, database, budgets)
             await found.start()
             yield found

@@ -1,13 +1,18 @@
 """Budgets as the ledger keeps them: who is granted, who waits, who is refused, and what outlives a restart."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from anyio import to_thread
 from tests.ledger.house import NOON_MS, House, capped, house
 
+from greenroom.actors.kernel import FakeClock
 from greenroom.actors.ledger import Account, Budget, BudgetExceeded, Budgets, Held
 from greenroom.actors.settings import BudgetSettings, Caps
+from greenroom.actors.storage import StorageFailed
 
 pytestmark = pytest.mark.anyio
 DAY_MS = 86_400_000
@@ -192,6 +197,51 @@ class TestRestarts:
             assert (await one.all_saved()).reserved_pusd > 0
         async with house(tmp_path) as one:
             assert await one.after_a_crash() == 55
+
+
+class TestADiskThatFails:
+    async def test_rows_refused_again_and_again_count_once(self, tmp_path: Path) -> None:
+        clock = FakeClock()
+        async with house(tmp_path, clock=clock) as one:
+            await one.hold(1000, capped(10**9))
+            await one.all_saved()
+            await to_thread.run_sync(rename, one.path, "attempts", "elsewhere")
+            lazy = await one.hold(500, capped(10**9))
+            await refused_rows(clock)
+            one.settle(lazy, 400)
+            one.settle(one.a_hold(70, capped(10**9)), 0, "cancelled")
+            for _ in range(3):
+                await clock.advance(1.0)
+                await refused_rows(clock)
+            with pytest.raises(StorageFailed):
+                await one.hold(500, capped(10**9))
+            await to_thread.run_sync(rename, one.path, "elsewhere", "attempts")
+            await clock.advance(1.0)
+            spend = await one.all_saved()
+            assert (spend.settled_pusd, spend.held_pusd, spend.open_holds) == (400, 1000, 1)
+            error = await refused(one, 10**9 - 1399, capped(10**9))
+            assert (error.settled_pusd, error.held_pusd) == (400, 1000)
+            await one.hold(10**9 - 1400, capped(10**9))
+
+    async def test_what_was_spent_before_and_cannot_be_read_grants_nothing(self, tmp_path: Path) -> None:
+        async with house(tmp_path) as one:
+            await to_thread.run_sync(rename, one.path, "attempts", "elsewhere")
+            with pytest.raises(StorageFailed):
+                await one.hold(500, capped(1000))
+            await to_thread.run_sync(rename, one.path, "elsewhere", "attempts")
+            await one.hold(1000, capped(1000))
+
+
+async def refused_rows(clock: FakeClock) -> None:
+    """Wait until the ledger has set a timer to write again what the disk refused."""
+    while (due_s := clock.next_due()) is None or due_s > 1.0:  # noqa: ASYNC110 - the ledger has no event for it
+        await asyncio.sleep(0)
+
+
+def rename(path: Path, before: str, after: str) -> None:
+    """Make every write of a table fail, or mend it: the table goes by another name."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"ALTER TABLE {before} RENAME TO {after}")
 
 
 class TestPeriods:

@@ -1,8 +1,7 @@
 """The ledger: money set aside before a call, settled after it, and bound by budgets that hold over a `kill -9`."""
 
 from greenroom.actors.ledger.actor import Ledger
-from greenroom.actors.ledger.balances import Key, span_of
-from greenroom.actors.ledger.budgets import Budgets
+from greenroom.actors.ledger.balances import Budgets, Key, span_of
 from greenroom.actors.ledger.messages import (
     Account,
     Adopt,

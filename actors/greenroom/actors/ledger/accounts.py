@@ -35,9 +35,9 @@ class Accounts:
         purse = self._purses.get((hold.account, day))
         return purse or self._open(hold.account, day)
 
-    def enter(self, hold: Hold, *, held: bool = True) -> Entry:
+    def enter(self, hold: Hold, purse: Purse | None = None, *, held: bool = True) -> Entry:
         """Count a hold that is decided on; `held` as in `Entry`."""
-        entry = self.entries[hold.ticket] = Entry(hold, self.purse(hold), held=held)
+        entry = self.entries[hold.ticket] = Entry(hold, purse or self.purse(hold), held=held)
         return entry
 
     def unloaded(self, purse: Purse) -> list[Balance]:

@@ -18,23 +18,19 @@ With PostgreSQL, where several runtimes may share a database, a runtime counts w
 needs to know, and not what they spend afterwards: caps there are each runtime's own.
 """
 
-import asyncio
 import itertools
 from collections.abc import Callable
 from typing import cast
 
 import structlog
 from msgspec import Struct
-from sqlalchemy import Executable
 
-from greenroom.actors.events import Event, HoldsReclaimed, OverCharged
+from greenroom.actors.events import Event, OverCharged
 from greenroom.actors.kernel import (
     Actor,
     ActorExited,
     ActorRef,
-    Cast,
     Normal,
-    Overloaded,
     Piped,
     Refused,
     ReplyTo,
@@ -56,7 +52,8 @@ from greenroom.actors.ledger.messages import (
     Spend,
 )
 from greenroom.actors.ledger.outbox import Outbox
-from greenroom.actors.ledger.rows import everything, writes
+from greenroom.actors.ledger.pacing import Flush, Pacer, Tidy
+from greenroom.actors.ledger.rows import spent_before, take_over, writes
 from greenroom.actors.prices import dollars
 from greenroom.actors.storage import (
     CLOSE_SLICES,
@@ -70,17 +67,10 @@ from greenroom.actors.storage import (
     Saved,
     StorageFailed,
     Write,
-    charge_slices,
-    charged,
-    orphans,
-    reclaim,
-    settled_by,
 )
 
 _SETTLE_AGAIN_S = 1.0
-_GATHER_S = 0.01
 _GATHER_ROWS = 512
-_REST_S = 1.0
 _MAX_BOUND_PUSD = 10**18
 _LOAD_TIMEOUT_S = 60.0
 _CLOSE_TIMEOUT_S = 2.0
@@ -93,14 +83,6 @@ class _SettleAgain(Struct, frozen=True):
     """Our own timer: rows that the disk refused are due once more."""
 
 
-class _Flush(Cast, frozen=True):
-    """Our own word to ourselves: hand over what has gathered, as one save."""
-
-
-class _Tidy(Cast, frozen=True):
-    """Our own timer: give up slices that nobody uses."""
-
-
 class _Saving(Struct, gc=False):
     """A save on its way to the disk, and what it is about."""
 
@@ -108,10 +90,6 @@ class _Saving(Struct, gc=False):
     holds: list[Entry]
     settled: list[Entry]
     slices: list[Purse]
-
-
-def _no_budgets(account: Account) -> tuple[Budget, ...]:
-    return ()
 
 
 class Ledger(Actor):
@@ -126,9 +104,7 @@ class Ledger(Actor):
         bind: the configured budgets that bind an account.
     """
 
-    capacity = (
-        100_000  # a new store asks for everything unacknowledged at once, and settlements must find room
-    )
+    capacity = 100_000  # as many as may ask for holds at once
 
     def __init__(  # noqa: PLR0917 - a child specification hands them over in order
         self,
@@ -137,7 +113,7 @@ class Ledger(Actor):
         runtime_id: int,
         now_ms: Callable[[], int],
         tell: Callable[[Event], None],
-        bind: Callable[[Account], tuple[Budget, ...]] = _no_budgets,
+        bind: Callable[[Account], tuple[Budget, ...]],
     ) -> None:
         self._store = store
         self._outbox = outbox
@@ -154,28 +130,18 @@ class Ledger(Actor):
         self._settled_pusd = 0
         self._fresh: dict[int, Entry] = {}
         self._refused: list[Entry] = []
+        self._disk_fails = False
         self._tag = 0
         self._unsaved: dict[int, _Saving] = {}
-        self._flushing = False
-        self._gathering: asyncio.TimerHandle | None = None
-        self._tidying: asyncio.TimerHandle | None = None
+        self._pacer = Pacer(self.ref)
 
     async def init(self) -> None:
         """Charge what dead runtimes left in flight, write what living calls hold and have settled, then adopt it."""
         await self._store.call(Introduce(self.ref), timeout=60.0)
-        ((count, cost_pusd),) = await self._store.call(Query(*orphans(self._runtime_id)), timeout=60.0)
-        now_ms = self._now_ms()
-        charges = (reclaim(self._runtime_id, now_ms), *charge_slices(self._runtime_id, now_ms))
-        await self._store.call(Commit(charges), timeout=60.0)
-        if count:
-            self._tell(HoldsReclaimed(count=cast("int", count), cost_pusd=cast("int", cost_pusd)))
-        # An earlier ledger of this runtime may have granted on slices, and may have died before it was told what is on
-        # disk. So all that is known goes there now: what its slices stood for has its rows, and sums have no overlap.
-        known = self._outbox.offer()
-        await self._store.call(Commit(everything(known, self._runtime_id), ordered=True), timeout=60.0)
-        self._outbox.acknowledge([one.hold.ticket for one in known.settlements])
-        ((settled_pusd,),) = await self._store.call(Query(*settled_by(self._runtime_id)), timeout=60.0)
-        self._settled_pusd = cast("int", settled_pusd)
+        taken = await take_over(self._store, self._outbox, self._runtime_id, self._now_ms())
+        if taken.reclaimed.count or taken.reclaimed.cost_pusd:
+            self._tell(taken.reclaimed)
+        self._settled_pusd = taken.settled_pusd
         since = self._outbox.offer()
         for hold in (*since.holds, *(one.hold for one in since.settlements)):
             self._accounts.enter(hold).granted = True
@@ -189,7 +155,7 @@ class Ledger(Actor):
                 # Whoever waits for a grant of it gets it once its row is on disk.
                 self._fresh[hold.ticket] = self._accounts.enter(hold)
                 self._outbox.keep(hold)
-                self._flush_at_once()
+                self._pacer.flush_at_once()
         for settle in message.settlements:
             self.settle(settle)
 
@@ -251,6 +217,13 @@ class Ledger(Actor):
             )
         self._fresh[ticket] = entry
 
+    def _flush_soon(self) -> None:
+        """Hand over what has gathered: in a while, or at once where somebody waits for what it leaves over."""
+        if self._waiting or len(self._fresh) >= _GATHER_ROWS:
+            self._pacer.flush_at_once()
+        else:
+            self._pacer.flush_soon()
+
     def _collect(self) -> None:
         """Take what was settled from the outbox."""
         if settlements := self._outbox.collect():
@@ -259,18 +232,15 @@ class Ledger(Actor):
             self._flush_soon()
 
     @handles
-    def flush(self, message: _Flush) -> None:
+    def flush(self, message: Flush) -> None:
         self._collect()
-        self._flushing = False
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
+        self._pacer.flushed()
         fresh, self._fresh = self._fresh, {}
         slices = self._slices.resize(fresh.values(), self._blocked)
         if not fresh and not slices:
             return
         if slices:
-            self._tidy_soon()
+            self._pacer.tidy_soon()
         holds = [entry for entry in fresh.values() if entry.settle is None]
         settled = [entry for entry in fresh.values() if entry.settle is not None]
         self._tag += 1
@@ -296,12 +266,12 @@ class Ledger(Actor):
             self._store.cast(saving.save)
 
     @handles
-    def tidy(self, message: _Tidy) -> None:
-        self._tidying = None
+    def tidy(self, message: Tidy) -> None:
+        self._pacer.tidied()
         if self._slices.tick():
             self._flush_soon()
         if self._slices.reserved_pusd:
-            self._tidy_soon()
+            self._pacer.tidy_soon()
 
     @handles
     def spend(self, message: GetSpend) -> Spend:
@@ -321,8 +291,8 @@ class Ledger(Actor):
         match message:
             case _SettleAgain():
                 refused, self._refused = self._refused, []
-                self._fresh |= {entry.hold.ticket: entry for entry in refused}
-                self._flush_at_once()
+                self._fresh |= {one.hold.ticket: one for one in refused if one.hold.ticket in self._entries}
+                self._pacer.flush_at_once()
             case Piped(tag=Balance() as balance):
                 self._loaded(balance, message)
             case _:
@@ -330,9 +300,7 @@ class Ledger(Actor):
 
     async def terminate(self, reason: object) -> None:
         """Give up the slices, unless something stands on them that is not on disk."""
-        for timer in (self._gathering, self._tidying):
-            if timer is not None:
-                timer.cancel()
+        self._pacer.stop()
         slices = self._slices
         if slices.used_pusd or not slices.reserved_pusd or not isinstance(reason, Normal | Shutdown):
             return
@@ -380,39 +348,33 @@ class Ledger(Actor):
         else:
             self._blocked.update(purse.tight(hold.bound_pusd))
             if room is Room.SOON:
-                self._flush_at_once()
+                self._pacer.flush_at_once()
 
     def _grant(self, hold: Hold, purse: Purse, replies: list[ReplyTo[Held]]) -> None:
         """The money is set aside: at once on the slice, else once its own row is on disk.
 
         While the disk is known to fail, nothing is granted on a slice: what cannot be recorded is not spent.
         """
-        entry = self._fresh[hold.ticket] = self._accounts.enter(hold)
+        entry = self._fresh[hold.ticket] = self._accounts.enter(hold, purse)
         self._outbox.keep(hold)
-        if not self._refused and purse.slice.take(hold.bound_pusd):
+        if not self._disk_fails and purse.slice.take(hold.bound_pusd):
             entry.lazy = entry.granted = True
             _answer(replies, hold.ticket)
             self._flush_soon()
         else:
             entry.waiting = replies
-            self._flush_at_once()
+            self._pacer.flush_at_once()
 
     # --- what was spent before --------------------------------------------------------------------------------------
 
     def _load(self, balance: Balance) -> None:
         if balance not in self._loading:
             self._loading.add(balance)
-            key = balance.key
-            statement = charged(
-                where=key.column,
-                since_ms=key.since_ms,
-                until_ms=key.until_ms,
-                without=self._accounts.begin_loading(balance),
-            )
-            self.pipe_to_self(self._ask(statement), tag=balance)
+            query = spent_before(balance.key, self._accounts.begin_loading(balance))
+            self.pipe_to_self(self._ask(query), tag=balance)
 
-    async def _ask(self, statement: Executable) -> Rows:
-        return await self._store.call(Query(statement), timeout=_LOAD_TIMEOUT_S)
+    async def _ask(self, query: Query) -> Rows:
+        return await self._store.call(query, timeout=_LOAD_TIMEOUT_S)
 
     def _loaded(self, balance: Balance, answer: Piped) -> None:
         self._loading.discard(balance)
@@ -434,6 +396,7 @@ class Ledger(Actor):
     # --- on the way to the disk -------------------------------------------------------------------------------------
 
     def _stored(self, saving: _Saving) -> None:
+        self._disk_fails = False
         for entry in saving.holds:
             self._slices.confirm(entry)
             if entry.waiting:
@@ -441,15 +404,17 @@ class Ledger(Actor):
                 _answer(replies, entry.hold.ticket)
             entry.granted = True
         for entry in saving.settled:
-            self._slices.confirm(entry)
-            entry.close()
-            del self._entries[entry.hold.ticket]
+            # A row that was refused may have been written by a later save already.
+            if self._entries.pop(entry.hold.ticket, None) is not None:
+                self._slices.confirm(entry)
+                entry.close()
         self._slices.changed(saving.slices, on_disk=True)
         if saving.settled:
             self._outbox.acknowledge([entry.hold.ticket for entry in saving.settled])
 
     def _not_stored(self, saving: _Saving, error: StorageFailed) -> None:
         """Refuse whom nothing was granted yet; keep what cannot be taken back, and try again."""
+        self._disk_fails = True
         self._slices.changed(saving.slices, on_disk=False)
         again: list[Entry] = []
         for entry in saving.holds:
@@ -473,35 +438,6 @@ class Ledger(Actor):
         self._blocked.clear()
         for one in waiting:
             _refuse(one.replies, error)
-
-    # --- timers -----------------------------------------------------------------------------------------------------
-
-    # The event loop's own clock, not the injected one: this paces the disk, and nothing that a user sees waits for it.
-
-    def _flush_at_once(self) -> None:
-        """Hand over what the messages of this turn bring, as one save: a third of the cost of one each."""
-        if not self._flushing:
-            self._flushing = True
-            self._say(_Flush())
-
-    def _flush_soon(self) -> None:
-        """Hand over what has gathered, in a while; at once where somebody waits for what it leaves over."""
-        if self._waiting or len(self._fresh) >= _GATHER_ROWS:
-            self._flush_at_once()
-        elif self._gathering is None:
-            self._gathering = asyncio.get_running_loop().call_later(_GATHER_S, self._say, _Flush())
-
-    def _tidy_soon(self) -> None:
-        if self._tidying is None:
-            self._tidying = asyncio.get_running_loop().call_later(_REST_S, self._say, _Tidy())
-
-    def _say(self, message: _Flush | _Tidy) -> None:
-        """Send to ourselves; in a full mailbox, later."""
-        if self.ref.alive:
-            try:
-                self.ref.cast(message)
-            except Overloaded:
-                asyncio.get_running_loop().call_later(_GATHER_S, self._say, message)
 
 
 def _answer(replies: list[ReplyTo[Held]], ticket: int) -> None:

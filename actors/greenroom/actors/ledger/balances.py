@@ -1,4 +1,4 @@
-"""What budgets count: balances of scopes within periods, and whether a bound still fits. Arithmetic only, no I/O.
+"""Budgets and what they count: balances of scopes within periods, and whether a bound still fits. No I/O.
 
 An attempt's money goes through three stages, and a balance keeps a sum for each:
 
@@ -12,7 +12,7 @@ answer leaves over is free again once its settlement is on disk, milliseconds la
 that and is not refused.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Literal
@@ -31,6 +31,8 @@ from greenroom.actors.ledger.messages import (
     Settle,
 )
 from greenroom.actors.ledger.slices import Slice
+from greenroom.actors.prices import pico_usd
+from greenroom.actors.settings import BudgetSettings, Caps
 
 DAY_MS = 86_400_000
 
@@ -41,6 +43,37 @@ _COLUMNS: dict[Scope, Column] = {
     "key": "key_id",
     "tag": "tag",
 }
+
+
+class Budgets:
+    """What `[budgets]` of the configuration says, as budgets."""
+
+    def __init__(self, settings: BudgetSettings = BudgetSettings()) -> None:  # noqa: B008 - frozen
+        self.overall = _budgets("all", settings)
+        self.by_key = _each("key", settings.keys)
+        self.by_tag = _each("tag", settings.tags)
+
+    def bind(self, account: Account) -> tuple[Budget, ...]:
+        """The configured budgets that bind an account; its own come on top."""
+        found = self.overall
+        if account.key_id is not None:
+            found += self.by_key.get(account.key_id, ())
+        if account.tag is not None:
+            found += self.by_tag.get(account.tag, ())
+        return found
+
+
+def _each(scope: Scope, caps: Mapping[str, Caps]) -> dict[str, tuple[Budget, ...]]:
+    return {name: _budgets(scope, cap) for name, cap in caps.items()}
+
+
+def _budgets(scope: Scope, caps: Caps) -> tuple[Budget, ...]:
+    named: tuple[tuple[Period, str | float | None], ...] = (
+        ("ever", caps.total_usd),
+        ("day", caps.day_usd),
+        ("month", caps.month_usd),
+    )
+    return tuple(Budget(scope, pico_usd(cap), period) for period, cap in named if cap is not None)
 
 
 class Key(Struct, frozen=True):

@@ -1,10 +1,33 @@
-"""The ledger's structs as rows of the database."""
+"""The ledger's structs as rows of the database: what a save writes, and what a new ledger finds and writes first."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import cast
 
-from greenroom.actors.ledger.balances import Entry, Purse
-from greenroom.actors.ledger.messages import Adopt, Hold, Settle
-from greenroom.actors.storage import CLOSE_SLICE, CLOSE_SLICES, HOLD, OPEN_SLICE, SETTLE, Write
+from msgspec import Struct
+
+from greenroom.actors.events import HoldsReclaimed
+from greenroom.actors.kernel import ActorRef
+from greenroom.actors.ledger.balances import Entry, Key, Purse
+from greenroom.actors.ledger.messages import Hold, Settle
+from greenroom.actors.ledger.outbox import Outbox
+from greenroom.actors.storage import (
+    CLOSE_SLICE,
+    CLOSE_SLICES,
+    HOLD,
+    OPEN_SLICE,
+    SETTLE,
+    Commit,
+    Query,
+    Write,
+    charge_slices,
+    charged,
+    orphaned_slices,
+    orphans,
+    reclaim,
+    settled_by,
+)
+
+_TIMEOUT_S = 60.0
 
 
 def writes(
@@ -21,13 +44,46 @@ def writes(
     )
 
 
-def everything(known: Adopt, runtime_id: int) -> tuple[Write, ...]:
-    """What a new ledger writes: all that is known to be held and settled, and no slice any more."""
-    return (
+def spent_before(key: Key, without: Collection[int]) -> Query:
+    """Ask what the rows say of a balance; tickets in `without` are counted from memory."""
+    statement = charged(where=key.column, since_ms=key.since_ms, until_ms=key.until_ms, without=without)
+    return Query(statement)
+
+
+class TakenOver(Struct, frozen=True):
+    """What a new ledger found: what dead runtimes are charged now, and what its own runtime has settled so far."""
+
+    reclaimed: HoldsReclaimed
+    settled_pusd: int
+
+
+async def take_over(store: ActorRef, outbox: Outbox, runtime_id: int, now_ms: int) -> TakenOver:
+    """Charge what dead runtimes left in flight; bring all that this runtime holds and has settled to the disk.
+
+    An earlier ledger of this runtime may have granted on slices, and may have died before it was told what is on disk.
+    After this, what its slices stood for has its rows, and what is read from the rows overlaps with no settlement that
+    is still to come.
+
+    Raises:
+        StorageFailed: the database cannot be read or written.
+    """
+    ((count, held_pusd),) = await store.call(Query(*orphans(runtime_id)), timeout=_TIMEOUT_S)
+    ((slices_pusd,),) = await store.call(Query(*orphaned_slices(runtime_id)), timeout=_TIMEOUT_S)
+    charges = (reclaim(runtime_id, now_ms), *charge_slices(runtime_id, now_ms))
+    await store.call(Commit(charges), timeout=_TIMEOUT_S)
+    known = outbox.offer()
+    everything = (
         Write(HOLD, tuple([_held_row(hold, runtime_id) for hold in known.holds])),
         Write(SETTLE, tuple([_settled_row(settle, runtime_id) for settle in known.settlements])),
         Write(CLOSE_SLICES, ({"me": runtime_id},)),
     )
+    await store.call(Commit(everything, ordered=True), timeout=_TIMEOUT_S)
+    outbox.acknowledge([settle.hold.ticket for settle in known.settlements])
+    ((settled_pusd,),) = await store.call(Query(*settled_by(runtime_id)), timeout=_TIMEOUT_S)
+    reclaimed = HoldsReclaimed(
+        count=cast("int", count), cost_pusd=cast("int", held_pusd) + cast("int", slices_pusd)
+    )
+    return TakenOver(reclaimed, cast("int", settled_pusd))
 
 
 def _held_row(hold: Hold, runtime_id: int) -> dict[str, object]:

@@ -265,6 +265,14 @@ _SETTLED_BY = select(_total(attempts.c.cost_pusd)).where(
     attempts.c.id >= bindparam("first"), attempts.c.id < bindparam("beyond")
 )
 
+_ORPHANED_SLICES = select(_total(slices.c.reserved_pusd)).where(_OF_THE_DEAD)
+
+
+def orphaned_slices(runtime_id: int) -> tuple[Executable, Parameters]:
+    """Ask what the slices of other runtimes amount to, in pico-dollars: one row of one."""
+    return _ORPHANED_SLICES, {"me": runtime_id}
+
+
 Dimension = Literal["provider", "model", "job", "session", "key", "tag", "day"]
 """What spend may be grouped by. A day is UTC, as the number of days since 1970-01-01."""
 
