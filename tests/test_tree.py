@@ -12,9 +12,9 @@ from msgspec import structs
 from tests.inside import database, given_back, named, settings, system, tree, until
 from tests.integration.evidence import check_charges, stored_ids, stored_results
 
-from greenroom.actors.batch import JobRefused
-from greenroom.actors.flow import RuntimeFailed
-from greenroom.actors.kernel import NoProcess
+from greenroom.actors.batch import JobProgress, JobRefused
+from greenroom.actors.flow import Closed, RuntimeFailed
+from greenroom.actors.kernel import NoProcess, StartFailed
 from greenroom.actors.settings import Limits, Settings, Supervision
 from greenroom.runtime import Runtime
 from greenroom.runtime.runtime import Job
@@ -197,15 +197,62 @@ class TestKilledDuringAJob:
 
 
 class TestStarting:
-    async def test_a_job_that_runs_is_not_begun_twice(
+    async def test_the_same_job_again_is_another_handle_on_it(
         self, simulator: Simulator, source: Path, tmp_path: Path
     ) -> None:
         async with asyncio.timeout(WAIT_S), runtime(simulator, tmp_path) as rt:
-            job = await start(rt, source)
-            with pytest.raises(JobRefused, match="runs already"):
-                await start(rt, source)
-            assert (await job.wait()).ok == LINES
+            first, second = await start(rt, source), await start(rt, source)
+            with pytest.raises(JobRefused, match=r"runs, writes .* begun with other options"):
+                await rt.batch(source, out=tmp_path / "out.jsonl", model="acme/fast", max_tokens=41)
+            assert first.id == second.id
+            ended = await asyncio.gather(first.wait(), second.wait())
+            assert ended[0] == ended[1]
+            assert ended[0].ok == len(simulator.journal) == LINES
+            # Over, it is opened anew, however soon.
+            assert (await (await start(rt, source)).wait()).resumed == LINES
         await check_whole(tmp_path, simulator)
+
+    @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89])
+    async def test_cancelled_while_it_starts_it_can_be_asked_for_again(
+        self, turns: int, simulator: Simulator, source: Path, tmp_path: Path
+    ) -> None:
+        async with asyncio.timeout(WAIT_S), runtime(simulator, tmp_path) as rt:
+            starting = asyncio.create_task(start(rt, source))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            starting.cancel()
+            await asyncio.wait([starting])
+            assert (await (await start(rt, source)).wait()).ok == LINES
+        await check_whole(tmp_path, simulator)
+
+    async def test_a_start_that_failed_is_tried_again(
+        self, simulator: Simulator, source: Path, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "not made yet"
+        async with asyncio.timeout(WAIT_S), runtime(simulator, tmp_path) as rt:
+
+            async def begin() -> Job:
+                return await rt.batch(source, out=folder / "out.jsonl", model="acme/fast", max_tokens=40)
+
+            for _ in range(2):
+                with pytest.raises(StartFailed):
+                    await begin()
+            await anyio.to_thread.run_sync(folder.mkdir)
+            assert (await (await begin()).wait()).ok == LINES
+
+    async def test_who_waits_for_a_job_is_told_when_the_runtime_is_left(
+        self, simulator: Simulator, source: Path, tmp_path: Path
+    ) -> None:
+        """That it was stopped, where its actor lived to say so, and else that the runtime was left."""
+        async with asyncio.timeout(WAIT_S):
+            async with runtime(simulator, tmp_path) as rt:
+                job = await start(rt, source)
+                waiting = asyncio.create_task(job.wait())
+                await until_stored(tmp_path, 1)
+                system(rt).kill(named(rt, "batches"))
+            told = await asyncio.gather(waiting, job.wait(), job.progress(), return_exceptions=True)
+        for one in told:
+            assert isinstance(one, Closed) or (isinstance(one, JobProgress) and one.state == "stopped"), one
 
 
 async def check_restarts(rt: Runtime, supervisor: str, child: str) -> None:

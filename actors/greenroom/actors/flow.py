@@ -137,7 +137,7 @@ class Flow:
             for task in self._living:
                 task.cancel()
             for stream in tuple(self._streams):
-                stream.give_up(_again(self._closed))
+                stream.give_up(again(self._closed))
         if self._living:
             self._last_ended.clear()
             await self._last_ended.wait()
@@ -203,13 +203,13 @@ class Flow:
         task = asyncio.current_task()
         assert task is not None
         if self._closed is not None:
-            raise _again(self._closed)
+            raise again(self._closed)
         self._living.add(task)
         try:
             return await ask()
         except asyncio.CancelledError:
             if self._closed is not None and not task.uncancel():
-                raise _again(self._closed) from None
+                raise again(self._closed) from None
             raise
         finally:
             self._living.discard(task)
@@ -426,6 +426,6 @@ class Flow:
         )
 
 
-def _again(error: Closed) -> Closed:
+def again(error: Closed) -> Closed:
     """An exception of its own for each who is told, since each gets a traceback of its own."""
     return type(error)(*error.args)

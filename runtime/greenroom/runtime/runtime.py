@@ -10,7 +10,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias, TypeVar, cast
+from typing import Any, Self, TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -24,14 +24,13 @@ from greenroom.actors.batch import (
     OpenJob,
     Scan,
     StopJob,
-    WaitJob,
     absolute,
     form_of,
     job_options,
     open_job,
     scan,
 )
-from greenroom.actors.flow import Reply, RuntimeFailed
+from greenroom.actors.flow import Closed, Reply, RuntimeFailed, again
 from greenroom.actors.kernel import ActorSystem, Clock
 from greenroom.actors.ledger import Account, Budgets
 from greenroom.actors.prices import pico_usd
@@ -53,8 +52,8 @@ _VERSION = version("greenroom")
 _NOBODY = Account()
 _SIMULATED_LATENCY = "lognormal(p50=0.15,p95=0.4)"
 _Result = TypeVar("_Result")
-Failure: TypeAlias = "asyncio.Future[RuntimeFailed]"
-"""Done when the root supervisor has given up, so that nobody waits for an actor that nobody will start again."""
+Failure: TypeAlias = "asyncio.Future[Closed]"
+"""Done when the root supervisor has given up or the runtime was left: nobody starts an actor again then."""
 
 
 class Job:
@@ -63,11 +62,8 @@ class Job:
     def __init__(self, running: Running, opened: OpenJob, failure: Failure) -> None:
         self._ref = running.ref
         self._memory = running.memory
+        self._failure = failure
         self.opened = opened
-        # Asked for at once, since the actor is gone when the job is over.
-        waiting = self._ref.call(WaitJob(), timeout=None)
-        self._ended = asyncio.ensure_future(unless_failed(waiting, failure))
-        self._ended.add_done_callback(_looked_at)
 
     @property
     def id(self) -> str:
@@ -77,12 +73,14 @@ class Job:
         """Where the job stands now.
 
         Raises:
-            RuntimeFailed: see there.
+            RuntimeFailed, Closed: as `wait`.
         """
-        reading = asyncio.ensure_future(self._ref.call(GetProgress(), timeout=60.0))
+        ended = self._memory.ended
+        reading = asyncio.ensure_future(self._ref.call(GetProgress(), timeout=None))
         try:
-            await asyncio.wait({reading, self._ended}, return_when=asyncio.FIRST_COMPLETED)
-            return await (reading if reading.done() and not reading.exception() else self._ended)
+            await _first_of(reading, ended, self._failure)
+            told = reading.done() and reading.exception() is None and not ended.done()
+            return reading.result() if told else await self.wait()
         finally:
             reading.cancel()
 
@@ -91,8 +89,13 @@ class Job:
 
         Raises:
             RuntimeFailed: nothing is left that could go on with it; another runtime can, where it stands.
+            Closed: the runtime was left before the job's end; likewise.
         """
-        return await asyncio.shield(self._ended)
+        ended = self._memory.ended
+        await _first_of(ended, self._failure)
+        if not ended.done():
+            raise again(self._failure.result())
+        return ended.result()
 
     def stop(self) -> None:
         """Ask no further line; those in flight finish. The same job can be gone on with later."""
@@ -314,8 +317,11 @@ class Runtime:
 
     async def open_job(self, request: JobRequest, found: Scan) -> OpenJob:
         """Find or make the job that `request` describes; nothing is asked yet. Raises as `batch` does."""
-        store = self._running().store
-        opening = open_job(store, request, found, uuid.uuid4().hex[:12], self._now_ms())
+        tree = self._running()
+        running = tree.jobs.find(request)
+        if running is not None:
+            return running
+        opening = open_job(tree.store, request, found, uuid.uuid4().hex[:12], self._now_ms())
         return await unless_failed(opening, self._failure)
 
     async def start_job(self, opened: OpenJob) -> Job:
@@ -347,6 +353,8 @@ class Runtime:
     def _running(self) -> Tree:
         if self._tree is None:
             raise RuntimeError("the runtime is not running: use it within `async with Runtime() as rt:`")
+        if self._failure.done():
+            raise again(self._failure.result())
         return self._tree
 
     async def _watch(self, tree: Tree) -> None:
@@ -372,6 +380,8 @@ class Runtime:
     async def _close_lines(self) -> None:
         tree, self._tree = self._tree, None
         if tree is not None:
+            if not self._failure.done():
+                self._failure.set_result(Closed("the runtime was left"))
             await tree.lines.aclose()
 
     def _now_ms(self) -> int:
@@ -400,10 +410,9 @@ async def unless_failed(waiting: Awaitable[_Result], failure: Failure) -> _Resul
     """
     task = asyncio.ensure_future(waiting)
     try:
-        either = cast("set[asyncio.Future[object]]", {task, failure})
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        await _first_of(task, failure)
         if not task.done():
-            raise RuntimeFailed(*failure.result().args)
+            raise again(failure.result())
         return task.result()
     finally:
         task.cancel()
@@ -413,10 +422,9 @@ def _pico_usd(value: Decimal | str | float | None) -> int | None:
     return None if value is None else pico_usd(value)
 
 
-def _looked_at(ended: "asyncio.Future[JobProgress]") -> None:
-    """A job that nobody waits for may end with the runtime: that is no error to complain of."""
-    if not ended.cancelled():
-        ended.exception()
+async def _first_of(*futures: "asyncio.Future[Any]") -> None:
+    """Return when one of them is done. Cancelling cancels none of them."""
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _in_thread(blocking: Callable[[], None]) -> None:

@@ -17,7 +17,6 @@ from greenroom.actors.batch.memory import Memory as Memory
 from greenroom.actors.batch.messages import GetProgress as GetProgress
 from greenroom.actors.batch.messages import JobProgress as JobProgress
 from greenroom.actors.batch.messages import StopJob as StopJob
-from greenroom.actors.batch.messages import WaitJob as WaitJob
 from greenroom.actors.batch.records import ChangedInput as ChangedInput
 from greenroom.actors.batch.records import JobRefused as JobRefused
 from greenroom.actors.batch.records import JobRequest as JobRequest

@@ -25,7 +25,7 @@ from greenroom.actors.batch.input.lines import Line, parse
 from greenroom.actors.batch.input.reading import digest
 from greenroom.actors.batch.input.source import LineSource
 from greenroom.actors.batch.memory import Finished, Memory
-from greenroom.actors.batch.messages import GetProgress, JobProgress, JobStanding, StopJob, WaitJob
+from greenroom.actors.batch.messages import GetProgress, JobProgress, JobStanding, StopJob
 from greenroom.actors.batch.records import JobState, OpenJob, finished_positions, state_change, tally
 from greenroom.actors.batch.renderings import rendering
 from greenroom.actors.batch.restore import restore_output
@@ -40,7 +40,6 @@ from greenroom.actors.kernel import (
     Normal,
     Piped,
     Refused,
-    ReplyTo,
     handles,
 )
 from greenroom.actors.ledger import Account, Budget, BudgetExceeded
@@ -118,7 +117,6 @@ class Batch(Actor):
         self._because: str | None = None
         self._because_kind: ErrorKind | None = None
         self._source: LineSource | None = None
-        self._waiting: list[ReplyTo[JobProgress]] = []
         self._unsaved = memory.unsaved
         self._save: Save | None = None
         self._saving = 0
@@ -176,10 +174,6 @@ class Batch(Actor):
     @handles
     def progress(self, message: GetProgress) -> JobProgress:
         return self._progress()
-
-    @handles
-    def wait(self, message: WaitJob, reply_to: ReplyTo[JobProgress]) -> None:
-        self._waiting.append(reply_to)
 
     @handles
     def stop_pulling(self, message: StopJob) -> None:
@@ -263,7 +257,7 @@ class Batch(Actor):
     async def handle_info(self, message: object) -> None:
         match message:
             case Piped(value=_Concluded()):
-                self._tell_the_waiting()
+                self._memory.ended.set_result(self._progress(over=True))
                 self.stop(Normal())
             case Piped(error=BaseException() as error):
                 # A fault of ours, not of a line: crash, and let the supervisor have the job begun again.
@@ -397,10 +391,6 @@ class Batch(Actor):
             # The rows decide what is left to do; the state is for people who look at jobs.
             _log.warning("job state not stored", job=self._job.id, state=state, error=str(error))
         return _Concluded()
-
-    def _tell_the_waiting(self) -> None:
-        for reply_to in self._waiting:
-            reply_to.reply(self._progress(over=True))
 
     def _progress(self, *, over: bool = False) -> JobProgress:
         known = self._memory.tally

@@ -1,7 +1,10 @@
 """What outlives the actor of a running job."""
 
+import asyncio
+
 from msgspec import Struct
 
+from greenroom.actors.batch.messages import JobProgress
 from greenroom.actors.batch.results import ResultFile
 from greenroom.actors.events import ErrorKind, Usage
 
@@ -54,6 +57,7 @@ class Memory:
         tally: the last known sums, also while the rows cannot be read.
         resumed: lines finished before the first incarnation; None: none has begun yet.
         stop_asked: somebody wants the job stopped, and the actor may have died before it heard of it.
+        ended: where the job stood at its end (done, stopped or halted); not done before that.
     """
 
     def __init__(self, output: ResultFile) -> None:
@@ -62,3 +66,4 @@ class Memory:
         self.tally = Tally()
         self.resumed: int | None = None
         self.stop_asked = False
+        self.ended: asyncio.Future[JobProgress] = asyncio.get_running_loop().create_future()

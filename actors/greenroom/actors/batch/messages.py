@@ -41,9 +41,5 @@ class GetProgress(Call[JobProgress], frozen=True, resend=True):
     """Ask where the job stands."""
 
 
-class WaitJob(Call[JobProgress], frozen=True, resend=True):
-    """Wait for the job's end: done, stopped or halted."""
-
-
 class StopJob(Cast, frozen=True):
     """Ask no further line; let those in flight finish. The job can be gone on with later."""
