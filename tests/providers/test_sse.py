@@ -58,6 +58,27 @@ def test_every_shape_by_every_line_end(
         assert splitter.keep_alives == keep_alives
 
 
+@pytest.mark.parametrize(("body", "events", "keep_alives"), TABLE)
+def test_what_comes_behind_the_first_event(
+    body: bytes, events: list[tuple[bytes, bytes]], keep_alives: int
+) -> None:
+    """A byte order mark is one at the beginning only."""
+    splitter = SseSplitter()
+    told = split([b"data: first\n\n", body, b"\n\n"], splitter)
+    unfinished = [] if body.endswith(b"\n\n") or not body else split([body + b"\n\n"])[len(events) :]
+    expected = [] if body.startswith(BOM) else [*events, *unfinished]
+    assert told == [(b"first", b""), *expected]
+    assert splitter.keep_alives == keep_alives + body.startswith(BOM)
+
+
+def test_one_event_a_read_is_bounded_too() -> None:
+    splitter = SseSplitter(max_bytes=20)
+    splitter.receive(b"data: first\n\n")
+    assert splitter.receive(b"data: " + b"x" * 12 + b"\n\n") == [ServerSentEvent(b"x" * 12)]
+    with pytest.raises(RejectedAnswer):
+        splitter.receive(b"data: " + b"x" * 20 + b"\n\n")
+
+
 def test_line_ends_may_differ_within_one_stream() -> None:
     assert split([b"data: a\r", b"\n\r\ndata: b\r\rdata: c\n\r", b"\ndata: d\n\n"]) == [
         (b"a", b""),

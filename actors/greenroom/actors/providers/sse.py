@@ -45,9 +45,11 @@ class SseSplitter:
         Raises:
             RejectedAnswer: an event is larger than `max_bytes`. Receive nothing after it.
         """
+        rest = self._rest
         if self._after_cr or b"\r" in data:
             data = self._with_lf(data)
-        rest = self._rest
+        elif not rest and self._begun and self._is_one_event(data):
+            return [ServerSentEvent(data[6:-2])]
         if rest:
             # Only what is new is searched, so that a server that drips costs no more than one that does not.
             end = data.find(b"\n", 0, 1) if rest.endswith(b"\n") else -1
@@ -72,6 +74,15 @@ class SseSplitter:
     def cut(self) -> bool:
         """Whether the bytes so far end in the middle of an event."""
         return bool(self._rest.strip(b"\n"))
+
+    def _is_one_event(self, data: bytes) -> bool:
+        """What a paced stream is made of: one event a read, of one line of data."""
+        return (
+            data.startswith(b"data: ")
+            and data.find(b"\n") == len(data) - 2
+            and data.endswith(b"\n\n")
+            and len(data) <= self._max_bytes
+        )
 
     def _with_lf(self, data: bytes) -> bytes:
         if self._after_cr and data.startswith(b"\n"):
