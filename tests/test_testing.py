@@ -146,6 +146,32 @@ async def test_what_comes_after_the_script_may_look_at_the_request() -> None:
         assert [(await rt.chat(None, text)).text for text in ("a", "b", "c")] == ["First.", "B", "C"]
 
 
+async def test_what_an_answering_function_raises_the_block_raises() -> None:
+    def picky(asked: Received) -> str:
+        assert asked.prompt == "Please?"
+        return "Since you ask."
+
+    async def ask_twice() -> None:
+        async with runtime_with(then=picky) as (rt, provider):
+            with pytest.raises(ProviderFailed, match="the script failed: AssertionError"):
+                await rt.chat(None, "Now!")
+            assert (await rt.chat(None, "Please?")).text == "Since you ask."
+            assert len(provider.received) == 2
+
+    with pytest.raises(AssertionError, match="Please"):
+        await ask_twice()
+
+
+async def test_what_is_no_answer_is_named() -> None:
+    async def ask() -> None:
+        async with runtime_with(42) as (rt, _):  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+            with pytest.raises(ProviderFailed, match="42 is no answer"):
+                await rt.chat(None, "Well?")
+
+    with pytest.raises(TypeError, match="42 is no answer"):
+        await ask()
+
+
 async def test_an_answer_can_wait_for_the_test() -> None:
     gate = asyncio.Event()
 

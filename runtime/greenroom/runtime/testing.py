@@ -107,7 +107,8 @@ class ScriptedProvider:
 
     Args:
         *script: An answer for each request in the order of arrival: a text, `Says`, `Fails`, `Breaks`, `Raw`, or a
-            function that is given the request (`Received`) and gives one of those, or an awaitable of one.
+            function that is given the request (`Received`) and gives one of those, or an awaitable of one. What such
+            a function raises, an assertion say, the client is told with a 400, and the block raises it when it ends.
         then: What answers every further request; None: a 400 whose message says that the script is over.
         clock: What `Says.after_s` and stalls wait on.
     """
@@ -131,6 +132,8 @@ class ScriptedProvider:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.simulator.aclose()
+        if error is None and self._script.failure is not None:
+            raise self._script.failure
 
     @property
     def base_url(self) -> str:

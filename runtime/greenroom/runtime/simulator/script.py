@@ -115,6 +115,7 @@ class Script:
         self.steps = deque(steps)
         self.then = then
         self.received: deque[Received] = deque(maxlen=MAX_RECEIVED)
+        self.failure: Exception | None = None
         self._count = 0
         self._waiting: set[tuple[int, asyncio.Future[None]]] = set()
 
@@ -144,10 +145,21 @@ class Script:
         if step is None:
             message = f"the script has no answer for request {received.number}, {received.prompt!r}"
             return Fails(400, message, code="script_over")
-        if not callable(step):
-            return step
+        try:
+            return await _given(step, received)
+        except Exception as error:
+            # The test's own failure: told to the client, who does not try that again, and raised in the end.
+            self.failure = self.failure or error
+            return Fails(400, f"the script failed: {error!r}", code="script_failed")
+
+
+async def _given(step: Step | Answering, received: Received) -> Step:
+    if callable(step):
         given = step(received)
-        return await given if inspect.isawaitable(given) else given
+        step = await given if inspect.isawaitable(given) else given
+    if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance] - tests need not be typed
+        raise TypeError(f"{step!r} is no answer: a text, Says, Fails, Breaks or Raw is")
+    return step
 
 
 class ScriptedService(Service):
