@@ -22,6 +22,7 @@ from greenroom.actors import (
     NameTaken,
     Overloaded,
     Refused,
+    Registry,
     ReplyTo,
     Shutdown,
     StartFailed,
@@ -207,6 +208,38 @@ async def test_ref_name_and_system_are_there_from_the_constructor_on() -> None:
         assert await ref.call(Get()) == 1
         assert "curious" in repr(ref)
         assert "Curious" in repr(ref)
+
+
+@pytest.mark.anyio
+async def test_a_constructor_that_fails_leaves_nothing_of_what_it_began() -> None:
+    handled: list[object] = []
+
+    class Failing(Cell):
+        def __init__(self) -> None:
+            super().__init__()
+            registry.register("key", ref=self.ref)
+            self.ref.cast(Put(1))
+            self.send_after(1.0, "late")
+            self.pipe_to_self(asyncio.Event().wait())
+            raise ValueError("at last")
+
+        @handles
+        def put(self, message: Put) -> None:
+            handled.append(message)
+
+    clock = FakeClock()
+    before = asyncio.all_tasks()
+    async with ActorSystem(clock=clock) as system:
+        registry = Registry(system)
+        with pytest.raises(StartFailed):
+            await system.start(Failing, name="nobody")
+        await settle()
+        assert (len(registry), handled, clock.pending) == (0, [], 0)
+        assert asyncio.all_tasks() == before
+        assert system.whereis("nobody") is None
+        statistics = system.statistics()
+        assert (statistics.started, statistics.exited) == (0, 0)
+        assert [letter.why for letter in system.dead_letters] == ["left in the mailbox"]
 
 
 @pytest.mark.anyio

@@ -2,10 +2,12 @@
 # (start takes what its actor takes, so what is handed to it has no declared type)
 """Registries where they meet ends: what a listener does must never keep an actor from ending."""
 
+import asyncio
+
 import pytest
 from tests.conformance.players import Plain, Puppet, seen
 
-from greenroom.actors import ActorSystem, Registered, Registry, Unregistered
+from greenroom.actors import Actor, ActorSystem, Call, Registered, Registry, Unregistered, handles, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -42,3 +44,32 @@ async def test_an_actor_that_registers_twice_and_leaves_keeps_nothing(system: Ac
     assert (len(registry), registry.keys(plain)) == (0, ())
     registry.register("a", ref=plain)
     assert len(registry) == 0  # the dead register nothing
+
+
+async def test_who_registers_itself_is_found_by_name_across_its_ends(system: ActorSystem) -> None:
+    class Which(Call[int], frozen=True, resend=True):
+        pass
+
+    class Seat(Actor):
+        def __init__(self, number: int) -> None:
+            self.number = number
+            registry.register("seat", ref=self.ref)
+
+        @handles
+        def which(self, message: Which) -> int:
+            return self.number
+
+    registry = Registry(system)
+    seat = system.named(registry.via("seat"))
+    assert system.whereis(registry.via("seat")) is None
+    waiting = asyncio.create_task(seat.call(Which()))
+    await settle()
+    first = await system.start(Seat, 1)
+    assert await waiting == 1
+    assert system.whereis(registry.via("seat")) == first
+    system.kill(first)
+    waiting = asyncio.create_task(seat.call(Which()))
+    await settle()
+    assert not waiting.done()
+    await system.start(Seat, 2)
+    assert await waiting == 2

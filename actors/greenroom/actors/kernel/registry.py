@@ -74,6 +74,8 @@ class Registry:
             ties.registries = set()
         ties.registries.add(self)
         self._tell(Registered(key, process, value))
+        if self._unique:
+            self._system.core.wake_waiters(Via(self, key))
 
     def unregister(self, key: object, *, ref: ActorRef | None = None) -> None:
         """Gives ``key`` up, if the running actor, or ``ref``, has it."""
@@ -88,7 +90,7 @@ class Registry:
 
     def whereis(self, key: object) -> ActorRef | None:
         """Who has ``key``; the first, in a duplicate registry."""
-        return next(iter(self._entries.get(key, {})), None)
+        return self.holder(key)
 
     def keys(self, ref: ActorRef) -> tuple[object, ...]:
         """What ``ref`` has registered."""
@@ -109,7 +111,7 @@ class Registry:
         return len(self._entries)
 
     def via(self, key: object) -> "Via":
-        """A name for ``start``, ``named`` and child specs that stands in this registry.
+        """A name for ``start``, ``named`` and child specs that stands in this registry. ``named`` also finds who registered itself.
 
         Raises:
             ValueError: the registry is not unique.
@@ -117,6 +119,10 @@ class Registry:
         if not self._unique:
             raise ValueError("only a unique registry can give names")
         return Via(self, key)
+
+    def holder(self, key: object) -> Process | None:
+        """As ``whereis``, for the kernel."""
+        return next(iter(self._entries.get(key, {})), None)
 
     def forget(self, process: Process) -> None:
         """``process`` has ended."""

@@ -143,26 +143,10 @@ class ActorSystem(Inspecting):
             raise TypeError(f"a name is a text that is not empty, or registry.via(key), not {name!r}")
         if name is not None and (holder := core.holder(name)) is not None:
             raise NameTaken(name, holder)
-        kind = actor if isinstance(actor, type) else None
-        try:
-            if kind is not None and issubclass(kind, Actor):
-                made = kind.__new__(kind)
-                process = Incarnation(core, made, name=name, parent=parent, capacity=made.capacity)
-                made.ref = process
-                made.__init__(*args, **(kwargs or {}))  # type: ignore[misc]  # bound first, so that __init__ may use self.ref
-            else:
-                made = actor(*args, **(kwargs or {}))
-                if not isinstance(made, Actor):
-                    raise TypeError(f"{actor!r} made {made!r}, which is no Actor")  # noqa: TRY301  # told as any failed start
-                process = Incarnation(core, made, name=name, parent=parent, capacity=made.capacity)
-                made.ref = process
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:
-            reason = error.reason if isinstance(error, Stop) else crashed(error)
-            raise StartFailed(reason, actor) from error
         if capacity is not None:
-            process.capacity = check_capacity(capacity, f"start of {process.table.owner}")
+            check_capacity(capacity, f"start of {getattr(actor, '__name__', actor)}")
+        process = self._make(actor, args, kwargs or {}, name, parent)
+        process.capacity = capacity or process.capacity
         core.processes[process] = None
         core.started += 1
         if name is not None:
@@ -175,6 +159,37 @@ class ActorSystem(Inspecting):
             future.add_done_callback(_look)
             process.tie().started = future
             process.start_task(None)
+        return process
+
+    def _make(
+        self,
+        actor: Callable[..., Actor],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        name: Name | None,
+        parent: Process | None,
+    ) -> Incarnation:
+        kind = actor if isinstance(actor, type) else None
+        process: Incarnation | None = None
+        try:
+            if kind is not None and issubclass(kind, Actor):
+                made = kind.__new__(kind)
+                process = Incarnation(self.core, made, name=name, parent=parent, capacity=made.capacity)
+                made.ref = process
+                made.__init__(*args, **kwargs)  # type: ignore[misc]  # bound first, so that __init__ may use self.ref
+            else:
+                made = actor(*args, **kwargs)
+                if not isinstance(made, Actor):
+                    raise TypeError(f"{actor!r} made {made!r}, which is no Actor")  # noqa: TRY301  # told as any failed start
+                process = Incarnation(self.core, made, name=name, parent=parent, capacity=made.capacity)
+                made.ref = process
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            reason = error.reason if isinstance(error, Stop) else crashed(error)
+            if process is not None:  # its constructor may have set timers, begun tasks, registered it
+                exits.die(process, reason, quiet=True)
+            raise StartFailed(reason, actor) from error
         return process
 
     def started(self, process: Process, init_timeout: float | None = None) -> Coroutine[object, object, None]:

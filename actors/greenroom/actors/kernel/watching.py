@@ -34,7 +34,7 @@ class Watching:
 
     def whereis(self, name: Name) -> ActorRef | None:
         """A ref by name, if somebody holds it now; else None."""
-        return NamedRef(self.core, name) if name in self.core.names else None
+        return NamedRef(self.core, name) if self.core.holder(name) is not None else None
 
     def named(self, name: Name) -> ActorRef:
         """A ref by name, whether or not anybody holds it yet. It follows the name across restarts."""

@@ -139,16 +139,21 @@ class Core:
 
     # --- names ------------------------------------------------------------------------------------------------------
 
-    def holder(self, name: object) -> "ActorRef | None":
+    def holder(self, name: object) -> "Process | None":
         """Who has the name, if it is not free."""
         holder = self.names.get(name)
-        return name.registry.whereis(name.key) if holder is None and isinstance(name, Via) else holder
+        return name.registry.holder(name.key) if holder is None and isinstance(name, Via) else holder
 
     def register(self, name: object, process: "Process") -> None:
         """Gives ``process`` a free name and wakes who waits for it."""
         self.names[name] = process
         if isinstance(name, Via):
-            name.registry.register(name.key, ref=process)
+            name.registry.register(name.key, ref=process)  # which wakes the waiters
+        else:
+            self.wake_waiters(name)
+
+    def wake_waiters(self, name: object) -> None:
+        """Somebody holds ``name`` now."""
         for waiter in self.name_waiters.pop(name, ()):
             if not waiter.done():
                 waiter.set_result(None)

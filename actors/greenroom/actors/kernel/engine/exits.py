@@ -218,8 +218,9 @@ def die(process: "Process", reason: ExitReason, message: object = None, *, quiet
     process.reason = reason
     process.inbox = process.current = None
     process.actor = cast("Any", None)  # its state may be large, and refs are kept long
-    core.processes.pop(process, None)
-    core.exited += 1
+    if process in core.processes:  # else its constructor failed
+        del core.processes[process]
+        core.exited += 1
     if process.name is not None:
         core.unregister(process.name, process)
     if current is not None:

@@ -21,12 +21,12 @@ class Book(Protocol):
     def register(self, key: object, value: object = None, *, ref: ActorRef | None = None) -> None:
         """Registers ``ref``."""
 
-    def whereis(self, key: object) -> ActorRef | None:
+    def holder(self, key: object) -> "Process | None":
         """Who has ``key``."""
 
 
 class Via:
-    """A key of a registry, used as a name: registered when the actor starts, freed when it ends."""
+    """A key of a registry, used as a name: of an actor that is started under it, or registers itself."""
 
     __slots__ = ("key", "registry")
 
@@ -66,7 +66,7 @@ class NamedRef(ActorRef):
 
     def resolve(self) -> "Process | None":
         """Who holds the name now."""
-        return self.core.names.get(self.name)
+        return self.core.holder(self.name)
 
     def call(
         self, message: Call[ReplyT], *, timeout: float | None = DEFAULT_TIMEOUT_S
@@ -77,7 +77,7 @@ class NamedRef(ActorRef):
             ActorExited: as for any call; for a message that may be resent only when the system is closed.
             TimeoutError: no reply in time, also because nobody took the name in time.
         """
-        process = self.core.names.get(self.name)
+        process = self.core.holder(self.name)
         if type(message).__resend__:
             return self._call_resending(message, timeout)
         if process is None:
@@ -96,7 +96,7 @@ class NamedRef(ActorRef):
         until = None if timeout is None else clock.monotonic() + timeout
         left = timeout
         while True:
-            process = self.core.names.get(self.name)
+            process = self.core.holder(self.name)
             if process is not None:
                 try:
                     return await process.call(message, timeout=left)
@@ -106,7 +106,7 @@ class NamedRef(ActorRef):
             elif self.core.closed:
                 raise ActorExited(NoProcess(), self)
             left = None if until is None else until - clock.monotonic()
-            if self.core.names.get(self.name) in {None, process}:
+            if self.core.holder(self.name) in {None, process}:
                 await self._wait_successor(message, left, timeout)
                 left = None if until is None else max(until - clock.monotonic(), 0.0)
 
@@ -126,14 +126,14 @@ class NamedRef(ActorRef):
                 handle.cancel()
 
     def cast(self, message: object) -> None:
-        process = self.core.names.get(self.name)
+        process = self.core.holder(self.name)
         if process is None:
             self.core.dead_letter(self, message, "unknown name")
         else:
             process.cast(message)
 
     async def send(self, message: object) -> None:
-        process = self.core.names.get(self.name)
+        process = self.core.holder(self.name)
         if process is None:
             self.core.dead_letter(self, message, "unknown name")
         else:
@@ -141,7 +141,7 @@ class NamedRef(ActorRef):
 
     @property
     def alive(self) -> bool:
-        process = self.core.names.get(self.name)
+        process = self.core.holder(self.name)
         return process is not None and process.alive
 
     def __eq__(self, other: object) -> bool:
