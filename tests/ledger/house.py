@@ -6,11 +6,12 @@ import sqlite3
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 
 from greenroom.actors.events import Event, Usage
-from greenroom.actors.kernel import ActorExited, ActorRef, ActorSystem, Clock
+from greenroom.actors.kernel import ActorExited, ActorRef, ActorSystem, Clock, handles
 from greenroom.actors.ledger import (
     Account,
     Budget,
@@ -24,7 +25,7 @@ from greenroom.actors.ledger import (
     Settle,
     Spend,
 )
-from greenroom.actors.storage import TICKET_BITS, Database, Store
+from greenroom.actors.storage import TICKET_BITS, Database, Saved, StorageFailed, Store
 from greenroom.supervisors import ChildSpec, Supervisor
 
 NOON_MS = 1_800_014_400_000
@@ -35,6 +36,20 @@ def capped(cap_pusd: int, *, job_id: str = "j", scope: Scope = "job") -> Account
     return Account(job_id=job_id, budgets=(Budget(scope, cap_pusd),))
 
 
+class WatchedLedger(Ledger):
+    """Notes which saves failed, once it has taken that in."""
+
+    def __init__(self, failed_saves: list[StorageFailed], *args: Any) -> None:
+        super().__init__(*args)
+        self._failed_saves = failed_saves
+
+    @handles
+    def saved(self, message: Saved) -> None:
+        super().saved(message)
+        if message.error is not None:
+            self._failed_saves.append(message.error)
+
+
 class House:
     """One runtime's ledger. Calls are played by the tests: they hold and settle as a flow does."""
 
@@ -42,6 +57,7 @@ class House:
         self.system = system
         self.path = database.path or Path()
         self.events: list[Event] = []
+        self.failed_saves: list[StorageFailed] = []
         self.now_ms = NOON_MS
         self.outbox = Outbox(system.named("ledger"))
         self._database = database
@@ -57,10 +73,11 @@ class House:
             return self.now_ms
 
         store = self.system.named("store")
-        args = (store, self.outbox, self._database.runtime_id, now_ms, self.events.append, self._budgets.bind)
+        ledger = (store, self.outbox, self._database.runtime_id, now_ms, self.events.append)
+        args = (self.failed_saves, *ledger, self._budgets.bind)
         children = [
             ChildSpec("store", Store, args=(self._database,), name="store"),
-            ChildSpec("ledger", Ledger, args=args, name="ledger"),
+            ChildSpec("ledger", WatchedLedger, args=args, name="ledger"),
         ]
         await self.system.start(Supervisor, children, intensity=1000, period=5.0, name="root")
 

@@ -207,12 +207,13 @@ class TestADiskThatFails:
             await one.all_saved()
             await to_thread.run_sync(rename, one.path, "attempts", "elsewhere")
             lazy = await one.hold(500, capped(10**9))
-            await refused_rows(clock)
+            await failed_saves(one, 1)
             one.settle(lazy, 400)
             one.settle(one.a_hold(70, capped(10**9)), 0, "cancelled")
             for _ in range(3):
+                before = len(one.failed_saves)
                 await clock.advance(1.0)
-                await refused_rows(clock)
+                await failed_saves(one, before + 1)
             with pytest.raises(StorageFailed):
                 await one.hold(500, capped(10**9))
             await to_thread.run_sync(rename, one.path, "elsewhere", "attempts")
@@ -223,6 +224,23 @@ class TestADiskThatFails:
             assert (error.settled_pusd, error.held_pusd) == (400, 1000)
             await one.hold(10**9 - 1400, capped(10**9))
 
+    async def test_a_refused_hold_that_is_settled_before_it_is_written_again(self, tmp_path: Path) -> None:
+        clock = FakeClock()
+        async with house(tmp_path, clock=clock) as one:
+            await one.hold(1000, capped(10**9))
+            await one.all_saved()
+            await to_thread.run_sync(rename, one.path, "attempts", "elsewhere")
+            lazy = await one.hold(500, capped(10**9))
+            await failed_saves(one, 1)
+            await to_thread.run_sync(rename, one.path, "elsewhere", "attempts")
+            one.settle(lazy, 400)
+            await one.outbox.wait_empty()
+            await clock.advance(1.0)
+            await one.all_saved()
+            assert (await refused(one, 10**9 - 1399, capped(10**9))).settled_pusd == 400
+            await one.hold(10**9 - 1400, capped(10**9))
+            await refused(one, 1, capped(10**9))
+
     async def test_what_was_spent_before_and_cannot_be_read_grants_nothing(self, tmp_path: Path) -> None:
         async with house(tmp_path) as one:
             await to_thread.run_sync(rename, one.path, "attempts", "elsewhere")
@@ -232,9 +250,8 @@ class TestADiskThatFails:
             await one.hold(1000, capped(1000))
 
 
-async def refused_rows(clock: FakeClock) -> None:
-    """Wait until the ledger has set a timer to write again what the disk refused."""
-    while (due_s := clock.next_due()) is None or due_s > 1.0:  # noqa: ASYNC110 - the ledger has no event for it
+async def failed_saves(one: House, count: int) -> None:
+    while len(one.failed_saves) < count:  # noqa: ASYNC110 - the ledger has no event for it
         await asyncio.sleep(0)
 
 
