@@ -9,6 +9,7 @@ import pytest
 from msgspec import Raw
 
 from greenroom.actors.batch.input.lines import Line
+from greenroom.actors.batch.input.scan import Scan
 from greenroom.actors.batch.renderings import BatchLines, CsvRows, rendering
 from greenroom.actors.events import ProviderError, ProviderFailed, ToolCall, Usage
 from greenroom.actors.flow import Reply
@@ -136,4 +137,15 @@ class TestCsvRows:
     [(None, BatchLines), ("a.jsonl", BatchLines), ("a", BatchLines), ("a.csv", CsvRows), ("A.CSV", CsvRows)],
 )
 def test_the_outputs_name_chooses(out: str | None, kind: type) -> None:
-    assert type(rendering(Path(out) if out else None, None)) is kind
+    assert type(rendering(Path(out) if out else None, scan_of())) is kind
+
+
+@pytest.mark.parametrize(("has_bom", "begins"), [(True, b"\xef\xbb\xbfid,line,"), (False, b"id,line,")])
+def test_a_byte_order_mark_is_kept(has_bom: bool, begins: bytes) -> None:  # noqa: FBT001 - a table's column
+    header = rendering(Path("a.csv"), scan_of(columns=("id",), has_bom=has_bom)).header
+    assert header is not None
+    assert header.startswith(begins)
+
+
+def scan_of(*, columns: tuple[str, ...] | None = None, has_bom: bool = False) -> Scan:
+    return Scan(lines=0, span=0, bad=(), bad_count=0, digest="", models={}, columns=columns, has_bom=has_bom)

@@ -48,7 +48,7 @@ def write_csv(greenroom: Greenroom, count: int, name: str = "in.csv") -> Path:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file, strict=True))
 
 
@@ -64,6 +64,8 @@ class TestCsv:
         write_csv(greenroom, 5)
         done = greenroom.run("run", "in.csv", "--prompt", TEMPLATE, "--model", "acme/echo", "--json")
         assert done.code == 0, done.err
+        # Excel knows UTF-8 by this mark; whoever gave it gets it back.
+        assert (greenroom.folder / "in.results.csv").read_bytes().startswith(b"\xef\xbb\xbfid,text,Asked by,")
         rows = read_csv(greenroom.folder / "in.results.csv")
         assert sorted(int(row["id"]) for row in rows) == [1, 2, 3, 4, 5]
         for row in rows:

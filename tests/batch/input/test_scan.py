@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from greenroom.actors.batch.input.errors import BadInput
 from greenroom.actors.batch.input.lines import Defaults, parse
 from greenroom.actors.batch.input.scan import Scan, scan
 from greenroom.actors.bounds import input_tokens_bound
@@ -145,3 +146,25 @@ def test_progress_is_told_now_and_then(source: Path) -> None:
 def test_an_input_that_is_not_there(source: Path) -> None:
     with pytest.raises(FileNotFoundError):
         scan(source, JOB)
+
+
+@pytest.mark.parametrize(("mark", "has_bom"), [(b"", False), (b"\xef\xbb\xbf", True)])
+def test_rows_are_weighed_like_lines(source: Path, mark: bytes, has_bom: bool) -> None:  # noqa: FBT001 - a table's column
+    source.write_bytes(mark + b'custom_id,prompt\na,1234\n\na,again\n"b\n",12345\nc\n')
+    seen = scan(source, JOB, form="csv")
+    assert (seen.columns, seen.has_bom) == (("custom_id", "prompt"), has_bom)
+    assert (seen.lines, seen.span, seen.bad_count, seen.repeated) == (2, 7, 2, frozenset({4}))
+    assert [str(bad) for bad in seen.bad] == [
+        "line 4: custom_id 'a' stands on line 2 already",
+        "line 7: has 1 fields, the header 2: custom_id, prompt",
+    ]
+    assert weights(seen) == {"sim/fast": (2, 1 + 2, 0, 2)}
+    assert scan(source, JOB, form="csv", limit=1).span == 2
+
+
+def test_what_is_wrong_for_all_lines_is_told_at_once(source: Path) -> None:
+    source.write_bytes(b"a,b\n1,2\n")
+    with pytest.raises(BadInput, match="no column is called prompt"):
+        scan(source, JOB, form="csv")
+    with pytest.raises(BadInput, match="did you mean a"):
+        scan(source, Defaults(fallback_model="sim/fast", prompt="{{ aa }}"), form="csv")

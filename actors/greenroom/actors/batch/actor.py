@@ -88,7 +88,7 @@ class _Concluded(Struct, frozen=True):
 
 def memory_of(job: OpenJob) -> Memory:
     """What the actor of a job that begins remembers: nothing yet."""
-    return Memory(ResultFile(job.request.out, rendering(job.request.out, job.scan.columns).header))
+    return Memory(ResultFile(job.request.out, rendering(job.request.out, job.scan).header))
 
 
 class Batch(Actor):
@@ -111,7 +111,7 @@ class Batch(Actor):
         self._now_ms = now_ms
         self._memory = memory
         self._output = memory.output
-        self._rendering = rendering(job.request.out, job.scan.columns)
+        self._rendering = rendering(job.request.out, job.scan)
         self._account = _account(job)
         self._state: Literal["running", "stopping", "halted"] = "stopping" if memory.stop_asked else "running"
         self._because: str | None = None

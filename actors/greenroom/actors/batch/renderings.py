@@ -4,7 +4,8 @@ CSV: the input's columns, then `line` (where the row stands in the input, since 
 `answer`, `finish_reason`, `model`, `input_tokens`, `output_tokens`, `cost_usd` and `error`. Of JSON lines there are no
 columns, so `custom_id` stands in their place. What a model wrote is not the user's own text: where a spreadsheet would
 take it for a formula it gets an apostrophe before it, as OWASP advises against CSV injection; numbers and the input's
-own columns stay as they are. Tool calls stand as JSON where there is no text. Who needs answers to the byte takes JSON lines.
+own columns stay as they are. A byte order mark at the input's beginning, by which Excel knows UTF-8, stands at the
+output's too. Tool calls stand as JSON where there is no text. Who needs answers to the byte takes JSON lines.
 """
 
 import re
@@ -16,6 +17,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from greenroom.actors.batch.input.lines import Line
+from greenroom.actors.batch.input.reading import BOM
+from greenroom.actors.batch.input.scan import Scan
 from greenroom.actors.events import ProviderFailed
 from greenroom.actors.flow import Reply
 from greenroom.actors.prices import usd
@@ -92,12 +95,13 @@ class CsvRows:
 
     Args:
         columns: the input's; None where it is JSON lines.
+        has_bom: whether the input begins with a byte order mark.
     """
 
-    def __init__(self, columns: Sequence[str] | None) -> None:
+    def __init__(self, columns: Sequence[str] | None, *, has_bom: bool = False) -> None:
         self._named_by_id = columns is None
         given = ("custom_id",) if columns is None else tuple(columns)
-        self.header: bytes | None = csv_row([*given, *_free_names(given)])
+        self.header: bytes | None = BOM * has_bom + csv_row([*given, *_free_names(given)])
 
     def answered(self, result_id: str, number: int, line: Line, reply: Reply) -> bytes:
         usage = reply.usage
@@ -138,9 +142,11 @@ class CsvRows:
         return (line.custom_id,) if self._named_by_id else line.row
 
 
-def rendering(out: Path | None, columns: Sequence[str] | None) -> Rendering:
+def rendering(out: Path | None, scan: Scan) -> Rendering:
     """The rendering for an output: CSV where its name says so."""
-    return CsvRows(columns) if out is not None and out.suffix.lower() == ".csv" else BatchLines()
+    if out is not None and out.suffix.lower() == ".csv":
+        return CsvRows(scan.columns, has_bom=scan.has_bom)
+    return BatchLines()
 
 
 def csv_row(fields: Iterable[str]) -> bytes:

@@ -13,7 +13,8 @@ InputForm = Literal["jsonl", "csv"]
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 """Longer than any request a provider takes. A longer record comes cut, one byte over the limit."""
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
+"""The byte order mark of UTF-8."""
 _DIGEST_BYTES = 16
 
 
@@ -40,7 +41,7 @@ def raw_lines(file: BinaryIO) -> Iterator[bytes]:
             rest = raw
             while not rest.endswith(b"\n") and (rest := file.readline(MAX_RECORD_BYTES)):
                 pass
-        yield raw.removeprefix(_BOM).strip() if first else raw.strip()
+        yield raw.removeprefix(BOM).strip() if first else raw.strip()
         first = False
 
 
@@ -54,7 +55,7 @@ def raw_rows(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     is_open = False
     while part := file.readline(MAX_RECORD_BYTES + 1):
         if next_number == 1 and not row:
-            part = part.removeprefix(_BOM)
+            part = part.removeprefix(BOM)
         is_open = _ends_open(part, is_open)
         if len(row) <= MAX_RECORD_BYTES:
             row += part

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from greenroom.actors.batch.input.errors import BadLine
 from greenroom.actors.batch.input.lines import Defaults, Line, check_defaults, parse
-from greenroom.actors.batch.input.reading import InputForm, records
+from greenroom.actors.batch.input.reading import BOM, InputForm, records
 from greenroom.actors.batch.input.rows import columns
 from greenroom.actors.bounds import input_tokens_bound, output_tokens_bound
 from greenroom.actors.providers import ChatRequest, TextPart
@@ -49,7 +49,8 @@ class Scan(Struct, frozen=True, kw_only=True):
 
     `lines` counts what will be asked; `bad_count` what cannot be, the first of which are in `bad`; `digest` is of the
     whole input's records; `span` is the number of the last line that was looked at (a CSV row goes by its first one);
-    `repeated` are the numbers of lines whose `custom_id` stands earlier already; `columns` are a CSV input's.
+    `repeated` are the numbers of lines whose `custom_id` stands earlier already; `columns` are a CSV input's, `has_bom` whether it begins with a
+    byte order mark.
     """
 
     lines: int
@@ -60,6 +61,7 @@ class Scan(Struct, frozen=True, kw_only=True):
     models: dict[str, ModelShare]
     repeated: frozenset[int] = frozenset()
     columns: tuple[str, ...] | None = None
+    has_bom: bool = False
 
     @property
     def input_tokens(self) -> int:
@@ -129,7 +131,13 @@ def scan(
         models={model: share for model, share in models.items() if share.lines},
         repeated=frozenset(error.number for error in found),
         columns=names,
+        has_bom=names is not None and _has_bom(path),
     )
+
+
+def _has_bom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(BOM)) == BOM
 
 
 def _weigh(share: ModelShare, request: ChatRequest, lines: int = 1) -> None:
