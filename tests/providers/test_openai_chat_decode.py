@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from greenroom.actors.events import ToolCall, Usage
+from greenroom.actors.events import ProviderFailed, ToolCall, Usage
 from greenroom.actors.providers import OpenAIChat, RejectedAnswer
 
 Json = dict[str, Any]
@@ -178,14 +178,13 @@ def test_an_answer_that_names_nothing_but_its_text() -> None:
         (b"<html><body>502 Bad Gateway</body></html>", "502 Bad Gateway"),
         (b"null", "Expected `object`, got `null`"),
         (b"[]", "Expected `object`, got `array`"),
-        (b"{}", "missing required field `choices`"),
+        (b"{}", "without choices; the body begins '{}'"),
         (b'{"choices":[]}', "without choices"),
         (b'{"choices":null}', "choices"),
         (b'{"choices":[{"finish_reason":"stop"}]}', "message"),
         (b'{"choices":[{"message":null,"finish_reason":"stop"}]}', "message"),
         (answer({"content": 5}), "content"),
         (answer({"tool_calls": [{"id": "a"}]}), "function"),
-        (b'{"error":{"message":"boom"}}', "boom"),
         (GOOD + GOOD, "trailing"),
         (GOOD[:-2] + b'\xff"}', "malformed|decode"),
         (GOOD.replace(b'"x"', b'"\xff"'), "utf-8"),
@@ -200,6 +199,28 @@ def test_what_is_no_answer_says_why(body: bytes, why: str) -> None:
     with pytest.raises(RejectedAnswer, match=why) as rejected:
         CODEC.decode(body)
     assert len(str(rejected.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        ({"message": "boom"}, "server", "boom"),
+        ({"message": "upstream died", "code": 502}, "server", "upstream died"),
+        ({"message": "slow down", "code": 429}, "rate_limited", "slow down"),
+        ({"message": "no credit", "code": "insufficient_quota"}, "permission", "no credit"),
+        ("out of memory", "server", "out of memory"),
+    ],
+)
+def test_an_error_that_calls_itself_a_success(error: Any, kind: str, message: str) -> None:
+    bodies: list[Json] = [
+        {"error": error},
+        {"error": error, "choices": None},
+        {"error": error, "choices": []},
+    ]
+    for body in bodies:
+        with pytest.raises(ProviderFailed) as failed:
+            CODEC.decode(json.dumps(body).encode())
+        assert (failed.value.error.kind, failed.value.error.message) == (kind, message)
 
 
 @pytest.mark.parametrize("body", [OPENAI, VLLM, LLAMA_CPP, OLLAMA])

@@ -174,7 +174,7 @@ class LiveStream:
         call, price = self.call, self.call.route.price
         came, used = self._accumulator.content_bytes, self._accumulator.usage
         if came:
-            self.attempt.most_pusd = price.bound_pusd(len(call.wire.body), min(call.max_tokens, came))
+            self.attempt.most_pusd = price.bound_pusd(call.input_bound, min(call.max_tokens, came))
         if used is not None:
             self.attempt.usage = used
             self.attempt.most_pusd = max(self.attempt.most_pusd, price.cost_pusd(used))

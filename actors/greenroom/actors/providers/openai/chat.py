@@ -15,7 +15,7 @@ from greenroom.actors.providers.chat import ChatOptions, ChatRequest, Message
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest
 from greenroom.actors.providers.faults import excerpt
 from greenroom.actors.providers.openai import embeddings
-from greenroom.actors.providers.openai.errors import failure
+from greenroom.actors.providers.openai.errors import OpenAIError, as_error, failure
 from greenroom.actors.providers.openai.shapes import (
     Logprobs,
     Part,
@@ -69,7 +69,8 @@ class _Choice(Struct, gc=False):
 
 
 class _Answer(Struct, gc=False):
-    choices: list[_Choice]
+    choices: list[_Choice] | None = None
+    error: OpenAIError | str | None = None
     id: str = ""
     model: str = ""
     usage: WireUsage | None = None
@@ -153,8 +154,11 @@ class OpenAIChat:
             answer = _decode_answer(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RejectedAnswer(f"{error}; the body begins {excerpt(body)!r}") from None
+        if answer.error is not None and not answer.choices:
+            # OpenRouter has answered 200 by the time that the host behind it fails.
+            raise ProviderFailed(as_error(answer.error))
         if not answer.choices:
-            raise RejectedAnswer("an answer without choices")
+            raise RejectedAnswer(f"an answer without choices; the body begins {excerpt(body)!r}")
         choice = answer.choices[0]
         message = choice.message
         reason = finish_reason(choice.finish_reason)
