@@ -193,6 +193,16 @@ def test_what_is_shown_is_cut_to_size_and_without_secrets(value: object, shown: 
     assert presentable(value) == shown
 
 
+def test_a_secret_in_a_repr_is_found_by_its_name() -> None:
+    class Client:
+        def __repr__(self) -> str:
+            return "<Client api_key='no known form' max_tokens=5 {'password': \"p w\", token:t} url=http://x>"
+
+    assert presentable(Client()) == (
+        "<Client api_key=[redacted] max_tokens=5 {'password': [redacted], token:[redacted..."
+    )
+
+
 def test_a_repr_that_raises_is_shown_as_such() -> None:
     class Broken:
         def __repr__(self) -> str:

@@ -19,6 +19,7 @@ _SECRET_TEXT = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|hf|r8|ghp|pplx)[-_][\w-]{8,}|\bAIza[\w-]{20,}|\bBearer\s+\S+|\beyJ[\w-]{10,}\.[\w-]+",
     re.IGNORECASE,
 )
+_ASSIGNED = re.compile(r"""(\w+)(["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s,;)>}\]]+)""")
 # names that sound secret and are not: how many tokens a model took is what people ask for
 _COUNTED_TOKENS = re.compile(r"tokens(_|$)|(^|_)n_tokens?|max_token", re.IGNORECASE)
 
@@ -56,7 +57,11 @@ def presentable(value: object, *, depth: int = DEPTH_MAX) -> object:
         return f"<{len(value)} bytes>"
     if isinstance(value, Struct) or (is_dataclass(value) and not isinstance(value, type)):
         return _mapping(attributes(value), depth, type(value).__name__)
-    return _text(safe_repr(value))
+    return _text(_ASSIGNED.sub(_without_secret, safe_repr(value)[: 4 * TEXT_MAX]))
+
+
+def _without_secret(assigned: re.Match[str]) -> str:
+    return f"{assigned[1]}{assigned[2]}{REDACTED}" if _is_secret(assigned[1]) else assigned[0]
 
 
 def _mapping(
