@@ -8,6 +8,7 @@ not tell is given back too.
 import math
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Protocol
 
 import aiohttp
 import structlog
@@ -15,6 +16,7 @@ from msgspec import Raw, Struct, structs
 
 from greenroom.actors.catalog import Route
 from greenroom.actors.events import (
+    CallDone,
     FinishReason,
     ProviderError,
     ProviderFailed,
@@ -33,6 +35,30 @@ from greenroom.actors.providers import Completion, WireRequest
 _log = structlog.get_logger(__name__)
 _BYTES_PER_TOKEN = 4
 """A fair guess for admission, which needs an estimate and not a bound."""
+
+
+class Closed(Refused):
+    """The runtime is being left, or was: no call is begun any more, and those in flight were given up."""
+
+
+class RuntimeFailed(Closed):
+    """greenroom's own actors failed more often than the root supervisor bears. Nothing is served until a runtime is
+    entered anew; what is on disk is safe, jobs go on from there, and what was in flight is charged as estimated.
+    """
+
+
+def again(error: Closed) -> Closed:
+    """An exception of its own for each who is told, since each gets a traceback of its own."""
+    return type(error)(*error.args)
+
+
+class Terms(Struct, frozen=True):
+    """What a caller says besides the request."""
+
+    account: Account
+    priority: int
+    timeout_s: float | None
+    budget_pusd: int | None
 
 
 class Line(Struct, frozen=True):
@@ -67,13 +93,39 @@ class CallState(Struct, gc=False):
     usage: Usage = Usage()
 
 
+def begin_call(
+    id_: int,
+    way: tuple[Route, Line],
+    wire: WireRequest,
+    terms: Terms,
+    *,
+    bounds: tuple[int, int],
+    now_s: float,
+) -> CallState:
+    """A call that nothing has been sent of. `bounds` are the most tokens that can go in and come out."""
+    route, line = way
+    return CallState(
+        id=id_,
+        route=route,
+        line=line,
+        wire=wire,
+        input_bound=bounds[0],
+        max_tokens=bounds[1],
+        account=terms.account,
+        priority=terms.priority,
+        started_s=now_s,
+        deadline_s=now_s + (terms.timeout_s or route.settings.stalls.total_s),
+        budget_pusd=terms.budget_pusd,
+    )
+
+
 class Reply(Struct, frozen=True, kw_only=True):
     """A whole answer.
 
     `usage` and `cost_usd` are of all attempts together; `raw` is OpenAI's `chat.completion`, one line: as it came
-    where the provider speaks that shape and answered whole, and else put together. `max_tokens_set` is the bound that was set on the answer because a
-    budget applies and the caller gave none; None: the caller's own, or none. `reasoning_state` goes back to the
-    provider with the assistant's message, `Message.reasoning_state`.
+    where the provider speaks that shape and answered whole, and else put together. `max_tokens_set` is the bound that
+    was set on the answer because a budget applies and the caller gave none; None: the caller's own, or none.
+    `reasoning_state` goes back to the provider with the assistant's message, `Message.reasoning_state`.
     """
 
     text: str
@@ -98,6 +150,15 @@ class Reply(Struct, frozen=True, kw_only=True):
         return usd(self.cost_pusd)
 
 
+class Answered(Protocol):
+    """What a whole answer of any kind says of its price."""
+
+    @property
+    def usage(self) -> Usage: ...
+    @property
+    def usage_reported(self) -> bool: ...
+
+
 class Attempt(Struct, gc=False):
     """What one attempt came to so far. Unless it is said otherwise, it was cancelled.
 
@@ -116,12 +177,12 @@ class Attempt(Struct, gc=False):
     refused: bool = False
     request_id: str | None = None
 
-    def answered(self, price: Price, completion: Completion) -> None:
+    def answered(self, price: Price, answer: Answered) -> None:
         """A whole answer came; one that states no usage is charged the upper bound."""
         self.outcome = "ok"
-        self.usage = completion.usage
-        if completion.usage_reported:
-            self.cost_pusd = price.cost_pusd(completion.usage)
+        self.usage = answer.usage
+        if answer.usage_reported:
+            self.cost_pusd = price.cost_pusd(answer.usage)
         else:
             self.charge_bound_if_sent()
 
@@ -130,6 +191,41 @@ class Attempt(Struct, gc=False):
         if self.sent_s is not None:
             self.cost_pusd = self.most_pusd
             self.estimated = self.cost_pusd > 0
+
+
+def reply_of(call: CallState, attempt: Attempt, completion: Completion) -> Reply:
+    """The reply to a call that `attempt` answered."""
+    return Reply(
+        text=completion.text,
+        model=completion.model or call.route.model,
+        provider=call.route.provider,
+        finish_reason=completion.finish_reason,
+        usage=call.usage,
+        cost_pusd=call.cost_pusd,
+        attempts=attempt.hold.number,
+        raw=completion.raw,
+        request_id=attempt.request_id,
+        reasoning=completion.reasoning,
+        refusal=completion.refusal,
+        tool_calls=completion.tool_calls,
+        logprobs=completion.logprobs,
+        max_tokens_set=call.max_tokens_set,
+        reasoning_state=completion.reasoning_state,
+    )
+
+
+def call_done(call: CallState, attempt: Attempt, now_s: float) -> CallDone:
+    """The event of a call that `attempt` answered."""
+    return CallDone(
+        call_id=call.id,
+        provider=call.route.provider,
+        model=call.route.model,
+        attempts=attempt.hold.number,
+        usage=call.usage,
+        cost_pusd=call.cost_pusd,
+        duration_s=now_s - call.started_s,
+        job_id=call.account.job_id,
+    )
 
 
 class Attempts:

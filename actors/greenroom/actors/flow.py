@@ -13,22 +13,37 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 import aiohttp
-from msgspec import Struct, structs
+from msgspec import structs
 from yarl import URL
 
-from greenroom.actors.attempt import Attempt, Attempts, CallState, Line, Reply, unavailable
+from greenroom.actors.attempt import (
+    Answered,
+    Attempt,
+    Attempts,
+    CallState,
+    Closed,
+    Line,
+    Reply,
+    RuntimeFailed,
+    Terms,
+    again,
+    begin_call,
+    call_done,
+    reply_of,
+    unavailable,
+)
 from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS, input_tokens_bound, output_tokens_bound
-from greenroom.actors.catalog import Resolve
+from greenroom.actors.catalog import Resolve, Route
+from greenroom.actors.embedding import Embeddings, embed_in_parts
 from greenroom.actors.events import (
     AttemptFailed,
-    CallDone,
     Event,
     Finished,
     ProviderError,
     ProviderFailed,
 )
 from greenroom.actors.exchange import Answer, ExchangeFailed, StreamBody, exchange, open_stream
-from greenroom.actors.kernel import ActorExited, ActorRef, Clock, Refused
+from greenroom.actors.kernel import ActorExited, ActorRef, Clock
 from greenroom.actors.ledger import Account, Budgets, Outbox
 from greenroom.actors.limiter import INTERACTIVE
 from greenroom.actors.providers import (
@@ -39,15 +54,17 @@ from greenroom.actors.providers import (
     StreamDecoder,
     WireRequest,
 )
+from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest
 from greenroom.actors.retry import retry_delay_s
 from greenroom.actors.settings import Retries, Stalls
 from greenroom.actors.streaming import EventStream, LiveStream
 
-__all__ = ["Closed", "Flow", "Reply", "RuntimeFailed"]
+__all__ = ["Closed", "Flow", "Reply", "RuntimeFailed", "again"]
 
 _NOBODY = Account()
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
+_A = TypeVar("_A", bound=Answered)
 
 
 class _Send(Protocol[_T_co]):
@@ -56,25 +73,6 @@ class _Send(Protocol[_T_co]):
     async def __call__(
         self, session: aiohttp.ClientSession, url: URL, request: WireRequest, stalls: Stalls, left_s: float, /
     ) -> _T_co: ...
-
-
-class _Terms(Struct, frozen=True):
-    """What a caller says besides the request."""
-
-    account: Account
-    priority: int
-    timeout_s: float | None
-    budget_pusd: int | None
-
-
-class Closed(Refused):
-    """The runtime is being left, or was: no call is begun any more, and those in flight were given up."""
-
-
-class RuntimeFailed(Closed):
-    """greenroom's own actors failed more often than the root supervisor bears. Nothing is served until a runtime is
-    entered anew; what is on disk is safe, jobs go on from there, and what was in flight is charged as estimated.
-    """
 
 
 class Flow:
@@ -172,8 +170,8 @@ class Flow:
 
         Where a budget applies and the request sets no `max_tokens`, one is set, and told in the reply.
         """
-        attempt = self._attempt_put_together if streamed else self._attempt
-        terms = _Terms(account, priority, timeout_s, budget_pusd)
+        attempt = self._attempt_put_together if streamed else self._attempt_chat
+        terms = Terms(account, priority, timeout_s, budget_pusd)
         return await self._unless_closed(partial(self._answer, request, terms, attempt, stream=streamed))
 
     def stream(
@@ -194,9 +192,53 @@ class Flow:
         lease back, and settles the attempt, marked estimated: its input, and the output that came, each at its upper
         bound. `timeout_s` holds for a caller that does not read on, too.
         """
-        terms = _Terms(account, priority, timeout_s, budget_pusd)
+        terms = Terms(account, priority, timeout_s, budget_pusd)
         begin = partial(self._answer, request, terms, self._attempt_streamed, stream=True)
         return EventStream(partial(self._unless_closed, begin), self._streamed, self._gave_up)
+
+    async def embed(
+        self,
+        request: EmbeddingRequest,
+        *,
+        account: Account = _NOBODY,
+        timeout_s: float | None = None,
+        budget_pusd: int | None = None,
+    ) -> Embeddings:
+        """Turn texts into vectors. More of them than one request may hold are asked for one request after another,
+        so that `budget_pusd` and `timeout_s` hold for all of them together.
+
+        Raises as `chat`; a failure's cost is of all requests. What cancelling leaves behind: see `chat`.
+        """
+        terms = Terms(account, INTERACTIVE, timeout_s, budget_pusd)
+        return await self._unless_closed(partial(self._embed, request, terms))
+
+    async def _embed(self, request: EmbeddingRequest, terms: Terms) -> Embeddings:
+        way = await self._way(request.model)
+        ends_s = self._clock.monotonic() + (terms.timeout_s or way[0].settings.stalls.total_s)
+        ask = partial(self._embed_part, way=way, terms=terms, ends_s=ends_s)
+        return await embed_in_parts(request, way[0], ask)
+
+    async def _embed_part(
+        self,
+        found: Embeddings,
+        wire: WireRequest,
+        decode: Callable[[bytes], EmbeddingAnswer],
+        *,
+        way: tuple[Route, Line],
+        terms: Terms,
+        ends_s: float,
+    ) -> None:
+        call = self._call(way, wire, terms, (len(wire.body), 0))
+        call.deadline_s = ends_s
+        if call.budget_pusd is not None:
+            call.budget_pusd -= found.cost_pusd
+        await self._until_answered(call, partial(self._attempt, decode, partial(self._embedded, found)))
+
+    def _embedded(
+        self, found: Embeddings, call: CallState, attempt: Attempt, answer: EmbeddingAnswer
+    ) -> None:
+        self._tell(call_done(call, attempt, self._clock.monotonic()))
+        found.add(answer, call.usage, call.cost_pusd, attempt.hold.number)
 
     async def _unless_closed(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Ask on this task, known to `aclose`, which cancels it."""
@@ -219,7 +261,7 @@ class Flow:
     async def _answer(
         self,
         request: ChatRequest,
-        terms: _Terms,
+        terms: Terms,
         attempt: Callable[[CallState, int], Awaitable[_T]],
         *,
         stream: bool,
@@ -254,50 +296,56 @@ class Flow:
                 raise ProviderFailed(error, cost_pusd=call.cost_pusd)
             await self._clock.sleep(delay_s)
 
-    async def _begin(self, request: ChatRequest, terms: _Terms, *, stream: bool) -> CallState:
-        try:
-            route = await self._catalog.call(Resolve(request.model))
-            line = self._lines.get(route.provider)
-            if line is None:
-                line = self._lines[route.provider] = await self._ensure(route.provider)
-        except (TimeoutError, ActorExited) as error:
-            raise unavailable(f"the way to {request.model}", error) from error
+    async def _begin(self, request: ChatRequest, terms: Terms, *, stream: bool) -> CallState:
+        route, line = await self._way(request.model)
         max_tokens_set = None
         if request.max_tokens is None and self._is_capped(terms):
             # An answer without a bound has no price that could be held.
             max_tokens_set = ASSUMED_OUTPUT_TOKENS
             request = structs.replace(request, max_tokens=max_tokens_set)
         wire = route.codec.encode(request, route.model, stream=stream)
-        now_s = self._clock.monotonic()
-        return CallState(
-            id=self._next_ticket(),
-            route=route,
-            line=line,
-            wire=wire,
-            input_bound=input_tokens_bound(request, len(wire.body), route.model),
-            max_tokens=output_tokens_bound(request),
-            account=terms.account,
-            priority=terms.priority,
-            started_s=now_s,
-            deadline_s=now_s + (terms.timeout_s or route.settings.stalls.total_s),
-            budget_pusd=terms.budget_pusd,
-            max_tokens_set=max_tokens_set,
-        )
+        input_bound = input_tokens_bound(request, len(wire.body), route.model)
+        call = self._call((route, line), wire, terms, (input_bound, output_tokens_bound(request)))
+        call.max_tokens_set = max_tokens_set
+        return call
 
-    def _is_capped(self, terms: _Terms) -> bool:
+    async def _way(self, model: str) -> tuple[Route, Line]:
+        try:
+            route = await self._catalog.call(Resolve(model))
+            line = self._lines.get(route.provider)
+            if line is None:
+                line = self._lines[route.provider] = await self._ensure(route.provider)
+        except (TimeoutError, ActorExited) as error:
+            raise unavailable(f"the way to {model}", error) from error
+        return route, line
+
+    def _call(
+        self, way: tuple[Route, Line], wire: WireRequest, terms: Terms, bounds: tuple[int, int]
+    ) -> CallState:
+        return begin_call(self._next_ticket(), way, wire, terms, bounds=bounds, now_s=self._clock.monotonic())
+
+    def _is_capped(self, terms: Terms) -> bool:
         account = terms.account
         return terms.budget_pusd is not None or bool(account.budgets or self._budgets.bind(account))
 
-    async def _attempt(self, call: CallState, number: int) -> Reply:
+    def _attempt_chat(self, call: CallState, number: int) -> Awaitable[Reply]:
+        return self._attempt(call.route.codec.decode, self._done, call, number)
+
+    async def _attempt(
+        self,
+        decode: Callable[[bytes], _A],
+        done: Callable[[CallState, Attempt, _A], _T],
+        call: CallState,
+        number: int,
+    ) -> _T:
         """One attempt: hold, admit, lease, send, read; then give back whatever was granted."""
         attempt = self._attempts.begin(call, number)
         try:
-            answer = await self._send(call, attempt, exchange)
-            completion = self._completion(call, attempt, answer)
-            attempt.answered(call.route.price, completion)
+            decoded = self._decoded(call, attempt, await self._send(call, attempt, exchange), decode)
+            attempt.answered(call.route.price, decoded)
             call.cost_pusd += attempt.cost_pusd
             call.usage += attempt.usage
-            return self._done(call, attempt, completion)
+            return done(call, attempt, decoded)
         except ProviderFailed as failure:
             raise self._attempts.failed(call, attempt, failure.error) from failure.__cause__
         finally:
@@ -355,7 +403,7 @@ class Flow:
     def _live(self, call: CallState, attempt: Attempt, opened: Answer | StreamBody) -> LiveStream:
         body: StreamBody | None = None
         if isinstance(opened, Answer):
-            decoder: StreamDecoder = Replay(self._completion(call, attempt, opened))
+            decoder: StreamDecoder = Replay(self._decoded(call, attempt, opened, call.route.codec.decode))
         else:
             attempt.request_id = opened.headers.get(call.route.codec.request_id_header)
             decoder, body = call.route.codec.stream_decoder(), opened
@@ -363,7 +411,9 @@ class Flow:
         self._streams.add(live)
         return live
 
-    def _completion(self, call: CallState, attempt: Attempt, answer: Answer) -> Completion:
+    def _decoded(
+        self, call: CallState, attempt: Attempt, answer: Answer, decode: Callable[[bytes], _A]
+    ) -> _A:
         codec = call.route.codec
         attempt.request_id = answer.headers.get(codec.request_id_header)
         if not 200 <= answer.status < 300:
@@ -373,7 +423,10 @@ class Flow:
                 codec.failure(answer.status, answer.headers, answer.body, self._clock.time())
             )
         try:
-            return codec.decode(answer.body)
+            return decode(answer.body)
+        except ProviderFailed:
+            attempt.sent_s = None  # a failure too, whatever its status says
+            raise
         except RejectedAnswer as error:
             raise ProviderFailed(
                 ProviderError(kind="protocol", message=str(error), status=answer.status)
@@ -394,38 +447,5 @@ class Flow:
         )
 
     def _done(self, call: CallState, attempt: Attempt, completion: Completion) -> Reply:
-        provider, model, attempts = call.route.provider, call.route.model, attempt.hold.number
-        self._tell(
-            CallDone(
-                call_id=call.id,
-                provider=provider,
-                model=model,
-                attempts=attempts,
-                usage=call.usage,
-                cost_pusd=call.cost_pusd,
-                duration_s=self._clock.monotonic() - call.started_s,
-                job_id=call.account.job_id,
-            )
-        )
-        return Reply(
-            text=completion.text,
-            model=completion.model or model,
-            provider=provider,
-            finish_reason=completion.finish_reason,
-            usage=call.usage,
-            cost_pusd=call.cost_pusd,
-            attempts=attempts,
-            raw=completion.raw,
-            request_id=attempt.request_id,
-            reasoning=completion.reasoning,
-            refusal=completion.refusal,
-            tool_calls=completion.tool_calls,
-            logprobs=completion.logprobs,
-            max_tokens_set=call.max_tokens_set,
-            reasoning_state=completion.reasoning_state,
-        )
-
-
-def again(error: Closed) -> Closed:
-    """An exception of its own for each who is told, since each gets a traceback of its own."""
-    return type(error)(*error.args)
+        self._tell(call_done(call, attempt, self._clock.monotonic()))
+        return reply_of(call, attempt, completion)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from greenroom.actors.batch import JobProgress as JobProgress
+    from greenroom.actors.embedding import Embeddings as Embeddings
     from greenroom.actors.events import Finished as Finished
     from greenroom.actors.events import ProviderError as ProviderError
     from greenroom.actors.events import ProviderFailed as ProviderFailed
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ConfigError": "greenroom.runtime.config",
+    "Embeddings": "greenroom.actors.embedding",
     "EventStream": "greenroom.actors.streaming",
     "Finished": "greenroom.actors.events",
     "Job": "greenroom.runtime.runtime",

@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 from msgspec import structs
 
+from greenroom.actors.attempt import again
 from greenroom.actors.batch import (
     Defaults,
     GetProgress,
@@ -30,11 +31,13 @@ from greenroom.actors.batch import (
     open_job,
     scan,
 )
-from greenroom.actors.flow import Closed, Reply, RuntimeFailed, again
+from greenroom.actors.embedding import Embeddings
+from greenroom.actors.flow import Closed, Reply, RuntimeFailed
 from greenroom.actors.kernel import ActorSystem, Clock
 from greenroom.actors.ledger import Account, Budgets
 from greenroom.actors.prices import pico_usd
 from greenroom.actors.providers import ChatRequest, Message
+from greenroom.actors.providers.embeddings import EmbeddingRequest
 from greenroom.actors.providers.hosts import SIMULATOR, simulator
 from greenroom.actors.settings import Settings
 from greenroom.actors.storage import Database
@@ -242,6 +245,41 @@ class Runtime:
         request = self._request(model, messages, max_tokens, temperature, seed)
         return self._running().flow.stream(
             request,
+            account=Account(tag=tag) if tag else _NOBODY,
+            timeout_s=timeout_s,
+            budget_pusd=_pico_usd(budget_usd),
+        )
+
+    async def embed(
+        self,
+        model: str,
+        texts: str | Sequence[str],
+        *,
+        dimensions: int | None = None,
+        timeout_s: float | None = None,
+        budget_usd: Decimal | str | float | None = None,
+        tag: str | None = None,
+    ) -> Embeddings:
+        """Turn texts into vectors, arrays of 32-bit floats in the order of the texts.
+
+            vectors = await rt.embed("openai/text-embedding-3-small", ["a", "b"])
+            print(len(vectors), len(vectors[0]), vectors.cost_usd)
+
+        Args:
+            model: `provider/model`.
+            texts: one or many; more than a request may hold are asked for one request after another.
+            dimensions: shortens the vectors, where the model can.
+            timeout_s: for everything, waiting and retries included.
+            budget_usd: the most that all requests together may be charged.
+            tag: as in `chat`.
+
+        Raises:
+            ProviderFailed: a text is empty or there is none, the provider has no embeddings, or no attempt succeeded.
+            Refused: as `chat`.
+        """
+        inputs = (texts,) if isinstance(texts, str) else tuple(texts)
+        return await self._running().flow.embed(
+            EmbeddingRequest(model=model, inputs=inputs, dimensions=dimensions),
             account=Account(tag=tag) if tag else _NOBODY,
             timeout_s=timeout_s,
             budget_pusd=_pico_usd(budget_usd),

@@ -126,6 +126,18 @@ def parts(
         yield tuple(part)
 
 
+def decode_all(codec: EmbeddingCodec, count: int, body: bytes) -> EmbeddingAnswer:
+    """A 2xx body as the vectors of `count` inputs.
+
+    Raises:
+        RejectedAnswer: as `EmbeddingCodec.decode_embeddings`, and where there are more or fewer.
+    """
+    answer = codec.decode_embeddings(body)
+    if len(answer.vectors) != count:
+        raise RejectedAnswer(f"{len(answer.vectors)} vectors for {count} texts")
+    return answer
+
+
 def vectors(found: Sequence[Sequence[float] | str]) -> tuple[Vector, ...]:
     """Vectors out of JSON numbers or base64.
 
