@@ -102,6 +102,20 @@ class TestProbe:
         async with serving(answer(b'{"models":[{"name":"models/gemini-x","version":"1"}]}')) as url:
             assert (await probe(ProviderSettings(base_url=url), None)).models == ("gemini-x",)
 
+    async def test_a_wire_without_a_listing_is_not_asked_for_one(self) -> None:
+        asked: list[bytes] = []
+
+        async def refuse(request: bytes, writer: asyncio.StreamWriter) -> None:
+            asked.append(request)
+            await answer(b"", "403 Forbidden")(request, writer)
+
+        async with serving(refuse) as url:
+            host = structs.replace(HOSTS["bedrock"], base_url=url)
+            found = await probe(host, Secret(CANARY))
+        assert not found.refuses_key
+        assert "does not list its models" in str(found.problem)
+        assert asked == []
+
     async def test_no_http_at_all(self) -> None:
         async def babble(request: bytes, writer: asyncio.StreamWriter) -> None:
             writer.write(b"220 mail.example ESMTP\r\n\r\n")

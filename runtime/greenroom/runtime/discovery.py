@@ -20,6 +20,8 @@ from greenroom.runtime.config import CONFIG_FILE, ConfigError, check_url, key_va
 
 LOCAL_TIMEOUT_S = 1.0
 REMOTE_TIMEOUT_S = 10.0
+_UNLISTED = {"bedrock-converse"}
+"""Wires whose hosts list their models elsewhere, by other credentials. Asked here they refuse the best of keys."""
 _MAX_LISTING_BYTES = 32 * 1024 * 1024
 _LOCAL_VARIABLES = {"ollama": "OLLAMA_HOST", "lmstudio": "LMSTUDIO_HOST"}
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a server binds to, not what we do
@@ -169,6 +171,11 @@ async def probe(host: ProviderSettings, key: Secret | None, timeout_s: float | N
         key: its key, where it takes one.
         timeout_s: for everything; None: a second on this machine, ten elsewhere.
     """
+    if host.wire in _UNLISTED:
+        return Probe(
+            status=404,
+            problem=f"{host.base_url} does not list its models; whether it answers shows when asked",
+        )
     if timeout_s is None:
         timeout_s = LOCAL_TIMEOUT_S if is_local(host.base_url) else REMOTE_TIMEOUT_S
     headers = {"Accept": "application/json", **codec_for("", host).session_headers(key)}
