@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from tests.inside import given_back, settings
-from tests.integration.upstream import Asked, Upstream, good, refusal
+from tests.integration.evidence import exact_pusd
+from tests.integration.upstream import COMPLETION_TOKENS, PROMPT_TOKENS, Asked, Upstream, good, refusal
 
 from greenroom.actors.settings import Retries
 from greenroom.runtime import ProviderFailed, Runtime
@@ -33,3 +34,27 @@ async def test_an_absurd_retry_after_keeps_nobody_waiting_beyond_the_longest_wai
         assert (await rt.chat("acme/fast", "second", timeout_s=20.0)).text == "fine"
         await given_back(rt)
     assert len(upstream.asked) == 2
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_an_error_that_calls_itself_a_success_is_tried_again_and_costs_nothing(
+    tmp_path: Path,
+    streamed: bool,  # noqa: FBT001 - a table
+) -> None:
+    async def answer(asked: Asked) -> web.StreamResponse:
+        if asked.number == 1:
+            return web.json_response({"error": {"message": "upstream died", "code": 502}})
+        return good()
+
+    async with (
+        Upstream(answer) as upstream,
+        Runtime(settings(upstream.base_url, tmp_path), environ={}) as rt,
+    ):
+        if streamed:
+            async with rt.stream("acme/fast", "hello", max_tokens=50) as events:
+                reply = await events.finish()
+        else:
+            reply = await rt.chat("acme/fast", "hello", max_tokens=50)
+        await given_back(rt)
+    assert (reply.text, reply.attempts) == ("fine", 2)
+    assert reply.cost_pusd == exact_pusd(PROMPT_TOKENS, COMPLETION_TOKENS)
