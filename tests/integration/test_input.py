@@ -5,9 +5,11 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -407,6 +409,34 @@ class TestStandardOutput:
                     lines = file.read().splitlines()
             assert process.returncode == 0
             assert len({json.loads(line)["custom_id"] for line in lines}) == 300
+
+    def test_a_reader_who_never_reads_holds_up_no_interrupt(self, greenroom: Greenroom) -> None:
+        async def answer(asked: Asked) -> web.StreamResponse:
+            return good("x" * 2000)
+
+        thread = UpstreamThread(answer)
+        with thread as upstream:
+            greenroom.configure(upstream.base_url)
+            greenroom.prompts(300)
+            reading, writing = os.pipe()
+            with subprocess.Popen(
+                [sys.executable, "-m", "greenroom.runtime.cli", "run", "in.jsonl", "-o", "-"],
+                cwd=greenroom.folder,
+                env=greenroom.env,
+                stdin=subprocess.DEVNULL,
+                stdout=writing,
+                stderr=subprocess.DEVNULL,
+            ) as process:
+                os.close(writing)
+                thread.wait_asked(300)
+                code = None
+                while code is None:
+                    # As impatient people do. The first ones may still meet the job, the last one the waiting for it.
+                    process.send_signal(signal.SIGINT)
+                    with suppress(subprocess.TimeoutExpired):
+                        code = process.wait(0.5)
+            os.close(reading)
+            assert code == 130
 
     def test_a_disk_that_is_full_is_told(self, greenroom: Greenroom, simulator: SimulatorProcess) -> None:
         greenroom.prompts(2)

@@ -4,14 +4,14 @@ The job never writes to standard output itself. Whoever reads it may be slow, or
 database's writer, which every call depends on, would wait with it.
 """
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-import anyio.to_thread
 
 from greenroom.runtime.cli.output import EXIT_USAGE, note
 
@@ -25,15 +25,17 @@ class Copier:
 
     Args:
         path: a file that only grows, in whole lines once its writer is done.
-        unread: called, in the thread, when nothing more can be written: nobody reads any more, or a disk is full.
+        unread: called when nothing more can be written: nobody reads any more, or a disk is full.
 
-    Leaving does not wait for a reader; `finish` does.
+    Made within a running loop. Leaving does not wait for a reader; `finish` does.
     """
 
     def __init__(self, path: Path | None, unread: Callable[[], None]) -> None:
         self._path = path
         self._unread = unread
+        self._loop = asyncio.get_running_loop()
         self._ended = threading.Event()
+        self._copied = asyncio.Event()
         self._problem: str | None = None
         # A daemon, since no signal reaches a thread that waits for a reader.
         self._thread = threading.Thread(target=self._run, name="stdout", daemon=True)
@@ -52,7 +54,8 @@ class Copier:
         """Wait until everything in the file is written out, or nobody reads it. Cancelling stops the waiting."""
         self._ended.set()
         if self._path is not None:
-            await anyio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
+            # Not joined from another thread: that one would hold up the end of a process that is told to end.
+            await self._copied.wait()
 
     def verdict(self, code: int) -> int:
         """The command's exit code: not 0 where results did not arrive, which is said."""
@@ -62,22 +65,31 @@ class Copier:
         return code or EXIT_USAGE
 
     def _run(self) -> None:
-        assert self._path is not None
         try:
-            with self._path.open("rb") as file:
-                pending = b""
-                while True:
-                    ended = self._ended.is_set()
-                    while block := file.read(_BLOCK_BYTES):
-                        lines, newline, rest = (pending + block).rpartition(b"\n")
-                        _write(lines + newline)
-                        pending = rest
-                    if ended:
-                        return
-                    self._ended.wait(_LOOK_EVERY_S)
+            self._copy()
         except OSError as error:
             self._problem = f"standard output cannot be written any more: {error.strerror}"
-            self._unread()
+            self._tell(self._unread)
+        finally:
+            self._tell(self._copied.set)
+
+    def _tell(self, callback: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits
+            self._loop.call_soon_threadsafe(callback)
+
+    def _copy(self) -> None:
+        assert self._path is not None
+        with self._path.open("rb") as file:
+            pending = b""
+            while True:
+                ended = self._ended.is_set()
+                while block := file.read(_BLOCK_BYTES):
+                    lines, newline, rest = (pending + block).rpartition(b"\n")
+                    _write(lines + newline)
+                    pending = rest
+                if ended:
+                    return
+                self._ended.wait(_LOOK_EVERY_S)
 
 
 def _write(data: bytes) -> None:
