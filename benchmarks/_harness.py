@@ -1,7 +1,5 @@
 """What the benchmarks share: an upstream on another core, interleaved rounds, CPU time, and one way to report."""
 
-import asyncio
-import gc
 import json
 import os
 import platform
@@ -10,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -124,31 +122,6 @@ def _serving(command: list[str], core: int) -> Generator[tuple[str, int]]:
         finally:
             process.terminate()
             process.wait(10)
-
-
-async def in_flight(count: int, concurrency: int, one: Callable[[int], Awaitable[object]]) -> None:
-    """Do `one(0)` to `one(count - 1)`, so many at a time."""
-    numbers = iter(range(count))
-
-    async def worker() -> None:
-        for number in numbers:
-            await one(number)
-
-    await asyncio.gather(*(worker() for _ in range(concurrency)))
-
-
-async def cpu_us(count: int, concurrency: int, one: Callable[[int], Awaitable[object]]) -> float:
-    """CPU microseconds that this process (all threads) spends on each of `count` calls."""
-    gc.collect()
-    before = time.process_time()
-    await in_flight(count, concurrency, one)
-    return (time.process_time() - before) / count * 1e6
-
-
-def settle_memory() -> None:
-    """As `greenroom run` does once it has started: what lives from here on is not searched for garbage again."""
-    gc.collect()
-    gc.freeze()
 
 
 def ratios(ours: list[float], theirs: list[float]) -> list[float]:

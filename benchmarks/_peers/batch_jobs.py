@@ -5,7 +5,6 @@ being the number of lines, and tells wall and CPU seconds and the peak of reside
 """
 
 import asyncio
-import gc
 import importlib
 import json
 import os
@@ -17,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any  # optional packages: where they lack, there are no types to check against
 
-from benchmarks._peers.serving import Figures, Measure, serve
+from benchmarks._peers.serving import Figures, Measure, serve, settle_memory
 
 Job = Callable[[Path, Path], Awaitable[None]]  # given the input and a folder of its own
 Ask = Callable[[dict[str, object]], Awaitable[object]]  # a request's body to an answer as JSON
@@ -29,8 +28,7 @@ def _library(name: str) -> Any:
 
 async def loop(source: Path, folder: Path, in_flight: int, ask: Ask) -> None:
     """What people write: a task a line, a semaphore, each answer appended to a file; nothing durable, no retries, no costs."""
-    gc.collect()
-    gc.freeze()
+    settle_memory()
     semaphore = asyncio.Semaphore(in_flight)
     with (folder / "out.jsonl").open("w", encoding="utf-8") as file, source.open(encoding="utf-8") as lines:
 
@@ -140,8 +138,7 @@ def greenroom(base_url: str, in_flight: int) -> Job:
             storage=StorageSettings(url=f"sqlite:///{folder / 'bench.db'}"),
         )
         async with Runtime(settings) as runtime:
-            gc.collect()
-            gc.freeze()
+            settle_memory()
             running = await runtime.batch(source, out=folder / "out.jsonl", concurrency=in_flight)
             last = await running.wait()
             assert last.state == "done", last

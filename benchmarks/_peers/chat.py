@@ -5,7 +5,6 @@ ask the same thing of the same upstream, so many at a time; rates are calls, or 
 """
 
 import asyncio
-import gc
 import importlib
 import json
 import os
@@ -16,7 +15,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any  # optional packages: where they lack, there are no types to check against
 
-from benchmarks._peers.serving import Figures, Measure, serve, timed
+from benchmarks._peers.serving import Figures, Measure, serve, settle_memory, timed
 
 One = Callable[[str], Awaitable[int]]  # given the part of the upstream that it is to ask
 _PROMPT = "Say in about a hundred words why the sky is blue, and what it has to do with the colour of the setting sun."
@@ -248,8 +247,7 @@ def measures(client: Client, in_flight: int) -> Mapping[str, Measure]:
         if not opened:
             opened = True
             await client.open()
-            gc.collect()
-            gc.freeze()
+            settle_memory()
 
     async def call(count: int) -> Figures:
         await ready()
