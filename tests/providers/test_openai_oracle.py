@@ -1,6 +1,5 @@
 """The official client as an oracle: of the same bytes it makes what we make."""
 
-import importlib.util
 import json
 from typing import Any
 
@@ -11,12 +10,10 @@ from tests.rawserver import EVENTS, HangUp, Turn, raw_server
 
 from greenroom.actors.providers import Accumulator, OpenAIChat
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(
-        importlib.util.find_spec("openai") is None, reason="the official client is not installed"
-    ),
-]
+openai: Any = pytest.importorskip("openai", reason="the official client is not installed")
+streaming: Any = pytest.importorskip("openai.lib.streaming.chat")
+
+pytestmark = pytest.mark.anyio
 # What it was not made for: content in parts, a tool call without an index, named late, or named twice, calls told
 # apart by their ids alone, a choice that nobody asked for.
 FOREIGN = {
@@ -32,17 +29,15 @@ FOREIGN = {
 
 async def official(body: bytes) -> dict[str, Any]:
     """What the official client puts together."""
-    from openai import AsyncOpenAI
-    from openai.lib.streaming.chat import ChatCompletionStreamState
 
     async def script(turn: Turn) -> None:
         turn.writer.write(EVENTS + b"Connection: close\r\n\r\n" + body)
         raise HangUp
 
-    state: Any = ChatCompletionStreamState()
+    state = streaming.ChatCompletionStreamState()
     async with (
         raw_server(script) as server,
-        AsyncOpenAI(base_url=server.base_url, api_key="any", max_retries=0) as client,
+        openai.AsyncOpenAI(base_url=server.base_url, api_key="any", max_retries=0) as client,
     ):
         stream = await client.chat.completions.create(
             model="m", messages=[{"role": "user", "content": "hello"}], stream=True
@@ -84,12 +79,10 @@ async def test_the_official_client_puts_together_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", STREAMS)
 async def test_its_types_take_what_we_put_together(name: str) -> None:
-    from openai.types.chat import ChatCompletion
-
     accumulator = Accumulator()
     for event in events_of(OpenAIChat("p").stream_decoder(), [STREAMS[name][0]]):
         accumulator.add(event)
     completion = accumulator.completion()
-    taken = ChatCompletion.model_validate_json(bytes(completion.raw), strict=True)
+    taken = openai.types.chat.ChatCompletion.model_validate_json(bytes(completion.raw), strict=True)
     assert taken.choices[0].message.content in {completion.text, None}
     assert taken.choices[0].finish_reason == completion.finish_reason
