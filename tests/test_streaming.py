@@ -482,6 +482,22 @@ class TestStalls:
         assert (row.outcome, row.estimated) == ("timeout", 1)
         assert row.cost_pusd == exact_pusd(len(server.turns[0].body), 1)
 
+    async def test_a_failure_that_nobody_reads_of_is_told_all_the_same(self, tmp_path: Path) -> None:
+        script = says_then_waits(CHUNKED_EVENTS, chunked(delta("a")))
+        stalls = Stalls(total_s=0.3)
+        async with (
+            raw_server(script) as server,
+            Runtime(settings(server.base_url, tmp_path, stalls=stalls, retries=ONCE), environ={}) as rt,
+        ):
+            heard: list[Event] = []
+            tree(rt).flow._tell = heard.append  # pyright: ignore[reportPrivateUsage] - telemetry only counts
+            async with ask(rt) as events:
+                await asyncio.wait_for(server.closed.wait(), 10)
+            with pytest.raises(ProviderFailed, match="timeout"):
+                _ = events.reply
+            await given_back(rt)
+        assert [event.error.kind for event in heard if isinstance(event, AttemptFailed)] == ["timeout"]
+
     async def test_a_slow_reader_slows_the_server_down(self, tmp_path: Path) -> None:
         piece = chunked(delta("x" * 1000) * 60)
         written = 0

@@ -85,6 +85,11 @@ class LiveStream:
             return self._early.popleft()
         return await self._take()
 
+    @property
+    def failure(self) -> ProviderFailed | None:
+        """How it failed, if it did."""
+        return self._why if isinstance(self._why, ProviderFailed) else None
+
     def completion(self) -> Completion:
         """The whole answer, after `Finished`."""
         assert self._completion is not None, "the stream has not finished"
@@ -233,8 +238,11 @@ class EventStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            await self._live.aclose()
+        live = self._live
+        if live is not None:
+            if self._failure is None and live.failure is not None:
+                self._fail(live, live.failure)  # a limit ended it, and nobody read on
+            await live.aclose()
 
     def __aiter__(self) -> Self:
         return self
@@ -261,9 +269,8 @@ class EventStream:
         try:
             event = await live.next_event()
         except ProviderFailed as failure:
-            self._failure = ProviderFailed(failure.error, cost_pusd=live.call.cost_pusd)
+            self._fail(live, failure)
             self._failure_told = True
-            self._gave_up(live, failure.error)
             return failure.error
         if type(event) is Finished:
             self._reply = self._answered(live)
@@ -282,6 +289,10 @@ class EventStream:
         if self._reply is None:
             raise RuntimeError("the stream has not ended: iterate to its end, or await finish()")
         return self._reply
+
+    def _fail(self, live: LiveStream, failure: ProviderFailed) -> None:
+        self._failure = ProviderFailed(failure.error, cost_pusd=live.call.cost_pusd)
+        self._gave_up(live, failure.error)
 
     async def finish(self) -> Reply:
         """Take the rest of the events, and return the whole answer. Raises as the iteration does."""
