@@ -134,6 +134,19 @@ def test_an_unknown_model_is_refused_before_anything_is_sent(
     assert upstream.asked == []
 
 
+def test_a_budget_without_room_is_refused_before_anything_is_sent(
+    greenroom: Greenroom, upstream: Upstream
+) -> None:
+    done = greenroom.run("ask", "acme/fast", "hello", "--max-tokens", 50, "--budget", "0.00003")
+    assert (done.code, done.out) == (3, ""), done.err
+    assert "budget" in done.err
+    assert upstream.asked == []
+    assert greenroom.run("ask", "acme/fast", "hello", "--max-tokens", 50, "--budget", "0.01").code == 0
+    wrong = greenroom.run("ask", "acme/fast", "hello", "--budget", "much")
+    assert wrong.code == 2
+    assert "--budget: " in wrong.err
+
+
 def test_ctrl_c_in_mid_answer(greenroom: Greenroom, upstream: Upstream) -> None:
     """What came is printed and charged, the connection is closed, and nobody sees a traceback."""
     upstream.answer = answer_half_and_wait

@@ -15,6 +15,8 @@ from msgspec import Struct
 from greenroom.actors.events import FinishReason, ProviderFailed, RefusalDelta, TextDelta, Usage
 from greenroom.actors.flow import Reply
 from greenroom.actors.kernel import Refused
+from greenroom.actors.ledger import BudgetExceeded
+from greenroom.actors.prices import pico_usd
 from greenroom.actors.providers import Message
 from greenroom.actors.providers.hosts import SIMULATOR
 from greenroom.actors.storage import DatabaseUnusable
@@ -23,6 +25,7 @@ from greenroom.runtime.cli.output import (
     EXIT_FAILED_ITEMS,
     EXIT_INTERRUPTED,
     EXIT_OK,
+    EXIT_REFUSED,
     fail,
     money,
     note,
@@ -47,6 +50,7 @@ class _Asking(Struct, frozen=True, kw_only=True):
     temperature: float | None
     seed: int | None
     timeout_s: float | None
+    budget: str | None
     as_json: bool
     config: Path | None
 
@@ -79,6 +83,9 @@ def ask(
     timeout_s: Annotated[
         float | None, typer.Option("--timeout", min=0.001, help="Seconds for everything, retries included.")
     ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="USD", help="The most that the answer may cost, retries included.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object at the end instead of the text as it comes.")
     ] = False,
@@ -101,7 +108,8 @@ def ask(
 
     Ctrl-C closes the connection: what had come by then is charged, as an estimate.
 
-    Exit codes: 0 answered, 1 no answer or a broken one, 2 usage or configuration, 130 interrupted.
+    Exit codes: 0 answered, 1 no answer or a broken one, 2 usage or configuration, 3 no room in a budget,
+    130 interrupted.
     """
     log_to(sys.stderr, level="info" if verbose else "critical")
     asking = _Asking(
@@ -112,13 +120,21 @@ def ask(
         temperature=temperature,
         seed=seed,
         timeout_s=timeout_s,
+        budget=budget,
         as_json=as_json,
         config=config,
     )
+    if budget is not None:
+        try:
+            pico_usd(budget)
+        except ValueError as error:
+            fail(f"--budget: {error}")
     try:
         asyncio.run(_ask(asking))
     except ProviderFailed as failure:
         fail(str(failure), EXIT_FAILED_ITEMS)
+    except BudgetExceeded as error:
+        fail(str(error), EXIT_REFUSED)
     except (ConfigError, DatabaseUnusable, Refused) as error:
         fail(str(error))
     except BrokenPipeError:
@@ -161,6 +177,7 @@ async def _ask(asking: _Asking) -> None:
             temperature=asking.temperature,
             seed=asking.seed,
             timeout_s=asking.timeout_s,
+            budget_usd=asking.budget,
         ) as events,
     ):
         if asking.as_json:
