@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false, reportUnknownMemberType=false, reportUnknownArgumentType=false, reportAttributeAccessIssue=false
 """Tasks beyond the conformance table: what a cancelled start leaves behind."""
 
 import asyncio
@@ -33,3 +34,22 @@ async def test_a_start_that_is_cancelled_leaves_no_task(system: ActorSystem, *, 
     await settle()
     assert (await supervisor.call(CountChildren())).specs == 0
     assert ran == []
+
+
+async def test_a_long_stream_beside_one_slow_task_keeps_nothing(system: ActorSystem) -> None:
+    gate = asyncio.Event()
+
+    async def work(number: int) -> int:
+        if number == 0:
+            await gate.wait()
+        return number
+
+    tasks = Tasks(system, await system.start(TaskSupervisor))
+    stream = tasks.async_stream(work, range(300), max_concurrency=2, ordered=False)
+    labels = [(await anext(stream)).label for _ in range(299)]
+    assert labels == list(range(1, 300))
+    [slow] = [ref for ref in system.core.processes if system.statistics_of(ref).state == "running"]
+    assert slow.current is not None
+    assert len(slow.current.future._callbacks or ()) < 10
+    gate.set()
+    assert [outcome.label async for outcome in stream] == [0]

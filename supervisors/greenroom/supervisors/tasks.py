@@ -7,7 +7,6 @@ unless that traps exits.
 import asyncio
 import contextlib
 import itertools
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Generic, TypeVar, cast
 
@@ -171,49 +170,43 @@ class Tasks:
         """
         check_count(max_concurrency, "max_concurrency", least=1)
         source = iter(items)
-        running: deque[tuple[ItemT, Task[object], Request[object]]] = deque()
+        numbers = itertools.count()
+        running: dict[object, tuple[ItemT, Task[object]]] = {}  # by number, oldest first
+        ended = Requests()
         try:
             while True:
                 for item in itertools.islice(source, max_concurrency - len(running)):
                     task = await self.async_nolink(function, item)
-                    running.append((item, task, self._limited(task, timeout_s)))
+                    number = next(numbers)
+                    running[number] = (item, task)
+                    self._limit(task, timeout_s)
+                    if not ordered:
+                        ended.add(task.request, number)
                 if not running:
                     return
-                if not ordered:
-                    await _rotate_to_done(running)
-                item, task, request = running.popleft()
-                yield await self._outcome(item, task, request)
+                first: object = next(iter(running)) if ordered else (await ended.wait()).label
+                yield await self._outcome(*running.pop(first))
         finally:
-            for _, task, request in running:
-                request.abandon()
+            for _, task in running.values():
+                task.request.abandon()
                 self._system.kill(task.ref)
 
-    def _limited(self, task: Task[object], timeout_s: float | None) -> Request[object]:
-        """The task's request, failed and the task killed when its time is over."""
+    def _limit(self, task: Task[object], timeout_s: float | None) -> None:
+        """Fails the task's request, and kills the task, when its time is over."""
         if timeout_s is not None:
             timer = self._system.clock.call_later(timeout_s, self._late, task, timeout_s)
             task.request.on_done(lambda _: timer.cancel())
-        return task.request
 
     def _late(self, task: Task[object], timeout_s: float) -> None:
         task.request.fail(TimeoutError(f"the task took longer than {timeout_s:g} s"))
         self._system.kill(task.ref)
 
-    async def _outcome(self, item: object, task: Task[object], request: Request[object]) -> Outcome:
+    async def _outcome(self, item: object, task: Task[object]) -> Outcome:
         try:
-            return Outcome(item, await request.wait())
+            return Outcome(item, await task.request.wait())
         except (ActorExited, TimeoutError) as error:
             return Outcome(item, error=error)
         except asyncio.CancelledError:
-            request.abandon()
+            task.request.abandon()
             self._system.kill(task.ref)
             raise
-
-
-async def _rotate_to_done(running: "deque[tuple[ItemT, Task[object], Request[object]]]") -> None:
-    """Waits until one has ended, and puts it in front."""
-    requests = Requests()
-    for index, (_, _, request) in enumerate(running):
-        requests.add(request, index)
-    outcome = await requests.wait()
-    running.rotate(-cast("int", outcome.label))

@@ -7,7 +7,7 @@ from typing import Any, Generic
 
 import msgspec
 
-from greenroom.actors.kernel.contract.clock import Clock
+from greenroom.actors.kernel.contract.clock import Clock, check_seconds
 from greenroom.actors.kernel.contract.messages import ReplyT
 from greenroom.actors.kernel.contract.ref import Envelope
 
@@ -41,6 +41,7 @@ class Request(Generic[ReplyT]):
 
         Cancelled, the request goes on.
         """
+        check_seconds(timeout)
         future = self._future
         if not future.done():
             wake = asyncio.Event()
@@ -134,21 +135,41 @@ class Requests:
         return len(self._waiting)
 
     async def wait(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109  # told by the injected clock
-        """The next outcome; it leaves the collection.
+        """The next outcome; it leaves the collection. Several tasks may wait: each gets another one.
 
         Raises:
             TimeoutError: none within ``timeout`` seconds. All stay, and may be waited for again.
             LookupError: the collection is empty.
         """
-        if not self._waiting or self._clock is None:
-            raise LookupError("no request is left to wait for")
-        if not self._done:
+        check_seconds(timeout)
+        if timeout is None or self._clock is None:
+            return await self._next(None)
+        limit = asyncio.Event()
+        timer = self._clock.call_later(timeout, self._expire, limit)
+        try:
+            return await self._next(limit)
+        except TimeoutError:
+            raise TimeoutError(f"none of {len(self)} replies within {timeout:g} s") from None
+        finally:
+            timer.cancel()
+
+    async def _next(self, limit: asyncio.Event | None) -> Outcome:
+        while not self._done:
+            if not self._waiting:
+                raise LookupError("no request is left to wait for")
+            if limit is not None and limit.is_set():
+                raise TimeoutError
             self._wake.clear()
-            await _wait(self._wake, self._clock, timeout)
-            if not self._done:
-                raise TimeoutError(f"none of {len(self)} replies within {timeout:g} s")
+            await self._wake.wait()
         request = self._done.popleft()
-        return request.outcome(self._waiting.pop(request))
+        label = self._waiting.pop(request)
+        if not self._waiting:
+            self._wake.set()  # who else waits will not get any
+        return request.outcome(label)
+
+    def _expire(self, limit: asyncio.Event) -> None:
+        limit.set()
+        self._wake.set()
 
     async def receive(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109  # as wait
         """As ``wait``, but after ``timeout`` seconds all that are left are abandoned."""
@@ -158,6 +179,7 @@ class Requests:
             waiting, self._waiting = self._waiting, {}
             for request in waiting:
                 request.abandon()
+            self._wake.set()  # as in _next
             raise
 
     async def __aiter__(self) -> AsyncIterator[Outcome]:
