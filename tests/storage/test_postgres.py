@@ -21,6 +21,7 @@ from greenroom.actors.storage import (
     FINISHED_ITEMS,
     JOB_TOTALS,
     MAX_ROWS,
+    OPEN_SLICE,
     TICKET_BITS,
     Commit,
     Database,
@@ -32,13 +33,16 @@ from greenroom.actors.storage import (
     Write,
     WriteRejected,
     attempts,
+    charge_slices,
     metadata,
     migrations,
     open_read_only,
     orphaned_by,
+    orphaned_slices,
     orphans,
     reclaim,
     runtimes,
+    slices,
     spend,
 )
 
@@ -113,6 +117,77 @@ def test_rows_are_committed_together_and_one_bad_one_fails_alone(database: Datab
     with open_read_only(url) as reading:
         count = sqlalchemy.select(sqlalchemy.func.count()).select_from(attempts)
         assert reading.read(count) == [(299,)]
+
+
+def a_slice(ticket: int, runtime_id: int, reserved_pusd: int) -> Write:
+    row: dict[str, object] = {
+        "id": ticket,
+        "runtime_id": runtime_id,
+        "reserved_pusd": reserved_pusd,
+        "job_id": "j",
+        "session_id": None,
+        "key_id": None,
+        "tag": None,
+        "opened_at_ms": 5,
+    }
+    return Write(OPEN_SLICE, (row,))
+
+
+def test_only_what_the_dead_left_is_charged(url: str) -> None:
+    """Three runtimes share a server. One dies, and what it held is charged once; the others' holds stay."""
+    runtimes = [Database(url, app_version="1") for _ in range(3)]
+    outcomes: list[Outcomes] = []
+    for number, runtime in enumerate(runtimes, start=1):
+        runtime.open()
+        outcomes.append(Outcomes(runtime))
+        ticket = number << TICKET_BITS
+        writes = (
+            Write(holds().statement, (hold(ticket, runtime_id=number, held_pusd=number * 100),)),
+            a_slice(ticket | 5, number, number * 7),
+        )
+        runtime.submit(Task(writes))
+        assert outcomes[-1].of(1) == [None]
+    first, second, _ = runtimes
+    with open_read_only(url) as reading:
+        assert reading.read(*orphaned_by(1)) == []
+    second.close()
+    with open_read_only(url) as reading:
+        assert reading.read(*orphans(1)) == [(1, 200)]
+        assert reading.read(*orphaned_slices(1)) == [(14,)]
+    for now_ms in (77, 78):
+        first.submit(Task((reclaim(1, now_ms), *charge_slices(1, now_ms))))
+        assert outcomes[0].of(1) == [None]
+    with open_read_only(url) as reading:
+        charged = sqlalchemy.select(attempts.c.runtime_id, attempts.c.outcome, attempts.c.cost_pusd)
+        assert reading.read(charged.where(attempts.c.state == "settled").order_by(attempts.c.id)) == [
+            (2, "interrupted", 200),
+            (2, "unconfirmed", 14),
+        ]
+        assert reading.read(sqlalchemy.select(slices.c.runtime_id).order_by(slices.c.id)) == [(1,), (3,)]
+    for runtime in runtimes:
+        runtime.close()
+
+
+def test_a_writer_whose_connection_was_cut_shows_its_life_again(database: Database, url: str) -> None:
+    outcomes = Outcomes(database)
+    database.submit(Task((holds(1),)))
+    assert outcomes.of(1) == [None]
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+        )
+        database.submit(Task((holds(2),)))
+        assert isinstance(outcomes.of(1)[0], StorageFailed)
+        database.submit(Task((holds(2),)))
+        assert outcomes.of(1) == [None]
+        locks = connection.exec_driver_sql(
+            "SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        )
+        assert locks.fetchall() == [(database.runtime_id,)]
+    engine.dispose()
+    with open_read_only(url) as reading:
+        assert reading.read(*orphaned_by(99)) == []
 
 
 async def test_the_ledger_on_a_server(database: Database) -> None:

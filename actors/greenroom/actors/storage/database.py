@@ -19,6 +19,7 @@ from greenroom.actors.storage.binding import Parameters
 from greenroom.actors.storage.book import Book
 from greenroom.actors.storage.engine import explain, file_of, parse, reading, writing
 from greenroom.actors.storage.errors import DatabaseUnusable, StorageClosed, StorageFailed
+from greenroom.actors.storage.liveness import show_life
 from greenroom.actors.storage.lock import DatabaseLock, Owner
 from greenroom.actors.storage.messages import DatabaseStatistics
 from greenroom.actors.storage.reader import Done, Reader, Rows
@@ -259,7 +260,7 @@ class Database:
         except BaseException:
             engine.dispose()
             raise
-        writer = Writer(engine, self._where, self._hand_over)
+        writer = Writer(engine, self._where, self._hand_over, show_life(engine.dialect.name, runtime_id))
         reader = Reader(beside, self._where)
         writer.start()
         reader.start()

@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 from greenroom.actors.storage.binding import Parameters, Upsert, Write
+from greenroom.actors.storage.liveness import IsDead
 from greenroom.actors.storage.tables import TICKET_BITS, attempts, items, jobs, runtimes, slices
 
 _DAY_MS = 86_400_000
@@ -115,7 +116,11 @@ def _total(values: ColumnElement[int]) -> ColumnElement[int]:
     return func.coalesce(cast(func.sum(values), BigInteger), 0)
 
 
-_ORPHANED = and_(attempts.c.state == literal_column("'held'"), attempts.c.runtime_id != bindparam("me"))
+_ORPHANED = and_(
+    attempts.c.state == literal_column("'held'"),
+    attempts.c.runtime_id != bindparam("me"),
+    IsDead(attempts.c.runtime_id),
+)
 _ORPHANS = select(func.count(), _total(attempts.c.held_pusd)).where(_ORPHANED)
 _ORPHANED_BY = select(attempts.c.runtime_id).where(_ORPHANED).distinct().order_by(attempts.c.runtime_id)
 _CHARGED: dict[str, object] = {
@@ -136,12 +141,12 @@ _RECLAIM_FROM = (
 
 
 def orphans(runtime_id: int) -> tuple[Executable, Parameters]:
-    """Ask for the number and the sum (pico-dollars) of the holds that other runtimes left open: one row of two."""
+    """Ask for the number and the sum (pico-dollars) of the holds that dead runtimes left open: one row of two."""
     return _ORPHANS, {"me": runtime_id}
 
 
 def orphaned_by(runtime_id: int) -> tuple[Executable, Parameters]:
-    """Ask which other runtimes left holds open: one row per runtime."""
+    """Ask which dead runtimes left holds open: one row per runtime."""
     return _ORPHANED_BY, {"me": runtime_id}
 
 
@@ -151,7 +156,7 @@ def reclaim(runtime_id: int, now_ms: int, dead: Iterable[int] | None = None) -> 
     Args:
         runtime_id: who asks, and whose own holds are left alone.
         now_ms: when, in unix milliseconds.
-        dead: which runtimes are dead. None: all others, which is true where one runtime owns the database (SQLite).
+        dead: which runtimes are dead. None: see `liveness`.
     """
     if dead is None:
         return Write(_RECLAIM, ({"me": runtime_id, "now_ms": now_ms},))
@@ -181,7 +186,7 @@ _LOST: dict[str, ColumnElement[object]] = {
     "started_at_ms": slices.c.opened_at_ms,
     "settled_at_ms": cast(bindparam("now_ms"), BigInteger),
 }
-_OF_THE_DEAD = slices.c.runtime_id != bindparam("me")
+_OF_THE_DEAD = and_(slices.c.runtime_id != bindparam("me"), IsDead(slices.c.runtime_id))
 _OF_ONE_DEAD = slices.c.runtime_id == bindparam("dead_runtime_id")
 _LOSE, _LOSE_FROM = (
     insert(attempts).from_select(
@@ -269,7 +274,7 @@ _ORPHANED_SLICES = select(_total(slices.c.reserved_pusd)).where(_OF_THE_DEAD)
 
 
 def orphaned_slices(runtime_id: int) -> tuple[Executable, Parameters]:
-    """Ask what the slices of other runtimes amount to, in pico-dollars: one row of one."""
+    """Ask what the slices of dead runtimes amount to, in pico-dollars: one row of one."""
     return _ORPHANED_SLICES, {"me": runtime_id}
 
 

@@ -64,12 +64,14 @@ class Writer:
         engine: makes the one connection, in the thread.
         where: the database as messages name it.
         deliver: called in the writer's thread after each group, whatever became of it.
+        on_connect: statements to run on each new connection.
     """
 
-    def __init__(self, engine: Engine, where: str, deliver: Deliver) -> None:
+    def __init__(self, engine: Engine, where: str, deliver: Deliver, on_connect: Sequence[str] = ()) -> None:
         self._engine = engine
         self._where = where
         self._deliver = deliver
+        self._on_connect = on_connect
         self._preparer = Preparer(engine.dialect)
         self._begin = "BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else "BEGIN"
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
@@ -252,6 +254,8 @@ class Writer:
             if self._engine.dialect.name != "sqlite" and driver is not None:
                 # Transactions are begun and committed in words here, on every driver.
                 driver.autocommit = True
+            for statement in self._on_connect:
+                self._connection.cursor().execute(statement)
         return self._connection.cursor()
 
     def _roll_back(self) -> None:
