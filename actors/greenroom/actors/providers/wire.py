@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Final, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from greenroom.actors.events import (
     FinishReason,
@@ -17,6 +17,9 @@ from greenroom.actors.events import (
 )
 from greenroom.actors.providers.chat import ChatRequest
 from greenroom.actors.settings import Secret
+
+TokenCount = Annotated[int, Meta(ge=0, le=10**10)]
+"""A number of tokens that a provider reports. One beyond is a server gone wrong, and its cost would fit no ledger."""
 
 
 class WireRequest(Struct, frozen=True):

@@ -4,13 +4,12 @@ Shapes: Anthropic's API reference, "Create a Message" and "Streaming messages".
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from greenroom.actors.events import FinishReason, ReasoningState, Usage
-from greenroom.actors.providers.wire import RejectedAnswer
+from greenroom.actors.providers.wire import RejectedAnswer, TokenCount
 
 WIRE = "anthropic-messages"
 
@@ -25,25 +24,23 @@ STOP_REASONS: dict[str, FinishReason] = {
     "refusal": "content_filter",
 }
 
-_Count = Annotated[int, Meta(ge=0)]
-
 
 class _CacheCreation(Struct, gc=False):
-    ephemeral_5m_input_tokens: _Count = 0
-    ephemeral_1h_input_tokens: _Count = 0
+    ephemeral_5m_input_tokens: TokenCount = 0
+    ephemeral_1h_input_tokens: TokenCount = 0
 
 
 class _OutputDetails(Struct, gc=False):
-    thinking_tokens: _Count | None = None
+    thinking_tokens: TokenCount | None = None
 
 
 class WireUsage(Struct, gc=False):
     """Anthropic's usage object: `input_tokens` exclude what a cache gave or took; thinking is within the output."""
 
-    input_tokens: _Count | None = None
-    output_tokens: _Count | None = None
-    cache_read_input_tokens: _Count | None = None
-    cache_creation_input_tokens: _Count | None = None
+    input_tokens: TokenCount | None = None
+    output_tokens: TokenCount | None = None
+    cache_read_input_tokens: TokenCount | None = None
+    cache_creation_input_tokens: TokenCount | None = None
     cache_creation: _CacheCreation | None = None
     output_tokens_details: _OutputDetails | None = None
 

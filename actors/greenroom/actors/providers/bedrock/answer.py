@@ -3,14 +3,12 @@
 Shapes: Amazon Bedrock API reference, "Converse", "TokenUsage".
 """
 
-from typing import Annotated
-
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 
 from greenroom.actors.events import FinishReason, ReasoningState, Usage
 from greenroom.actors.providers.bedrock.request import WIRE
-from greenroom.actors.providers.wire import RejectedAnswer
+from greenroom.actors.providers.wire import RejectedAnswer, TokenCount
 
 STOP_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -23,8 +21,6 @@ STOP_REASONS: dict[str, FinishReason] = {
 }
 """What is left out here (malformed_tool_use, malformed_model_output) says that the model came to no answer."""
 
-_Count = Annotated[int, Meta(ge=0)]
-
 
 class Wire(Struct, rename="camel", omit_defaults=True, gc=False):
     """Names as Bedrock writes them."""
@@ -32,16 +28,16 @@ class Wire(Struct, rename="camel", omit_defaults=True, gc=False):
 
 class _CacheDetail(Wire):
     ttl: str = ""
-    input_tokens: _Count = 0
+    input_tokens: TokenCount = 0
 
 
 class TokenUsage(Wire):
     """Bedrock's usage: what a cache gave or took stands beside `inputTokens`."""
 
-    input_tokens: _Count
-    output_tokens: _Count
-    cache_read_input_tokens: _Count = 0
-    cache_write_input_tokens: _Count = 0
+    input_tokens: TokenCount
+    output_tokens: TokenCount
+    cache_read_input_tokens: TokenCount = 0
+    cache_write_input_tokens: TokenCount = 0
     cache_details: list[_CacheDetail] = []
 
 

@@ -5,10 +5,9 @@ piece tells the usage so far, the last one why the model stopped, and nothing ma
 """
 
 from collections.abc import Callable
-from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from greenroom.actors.events import (
     FinishReason,
@@ -23,7 +22,7 @@ from greenroom.actors.events import (
     Usage,
 )
 from greenroom.actors.providers.gemini.errors import GoogleError
-from greenroom.actors.providers.wire import RejectedAnswer
+from greenroom.actors.providers.wire import RejectedAnswer, TokenCount
 
 WIRE = "gemini"
 
@@ -48,8 +47,6 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "IMAGE_RECITATION": "content_filter",
 }
 """What is left out here (MALFORMED_FUNCTION_CALL and its like) says that the model came to no answer."""
-
-_Count = Annotated[int, Meta(ge=0)]
 
 
 class _Wire(Struct, rename="camel", gc=False):
@@ -102,15 +99,15 @@ class _Feedback(_Wire):
 
 class _ModalityCount(_Wire):
     modality: str = ""
-    token_count: _Count = 0
+    token_count: TokenCount = 0
 
 
 class _Usage(_Wire):
-    prompt_token_count: _Count | None = None
-    cached_content_token_count: _Count = 0
-    candidates_token_count: _Count = 0
-    thoughts_token_count: _Count = 0
-    tool_use_prompt_token_count: _Count = 0
+    prompt_token_count: TokenCount | None = None
+    cached_content_token_count: TokenCount = 0
+    candidates_token_count: TokenCount = 0
+    thoughts_token_count: TokenCount = 0
+    tool_use_prompt_token_count: TokenCount = 0
     prompt_tokens_details: list[_ModalityCount] = []
     cache_tokens_details: list[_ModalityCount] = []
     candidates_tokens_details: list[_ModalityCount] = []

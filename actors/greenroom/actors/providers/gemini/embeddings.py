@@ -3,15 +3,13 @@
 Shapes: Google's Gemini API reference, "batchEmbedContents".
 """
 
-from typing import Annotated
-
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from greenroom.actors.events import Usage
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest, vectors
 from greenroom.actors.providers.faults import excerpt
-from greenroom.actors.providers.wire import RejectedAnswer
+from greenroom.actors.providers.wire import RejectedAnswer, TokenCount
 
 MAX_INPUTS = 100
 
@@ -43,7 +41,7 @@ class _Values(_Wire):
 
 
 class _Usage(_Wire):
-    prompt_token_count: Annotated[int, Meta(ge=0)] | None = None
+    prompt_token_count: TokenCount | None = None
 
 
 class _Answer(_Wire):

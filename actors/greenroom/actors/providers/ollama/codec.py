@@ -7,10 +7,9 @@ wire; this one takes context sizes, thinking levels and what else is Ollama's ow
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from greenroom.actors.events import (
     Finished,
@@ -35,7 +34,7 @@ from greenroom.actors.providers.ollama import embeddings
 from greenroom.actors.providers.ollama.request import WIRE, body_of
 from greenroom.actors.providers.options import RequestReader
 from greenroom.actors.providers.sse import JsonLinesSplitter
-from greenroom.actors.providers.wire import Completion, RejectedAnswer, WireRequest
+from greenroom.actors.providers.wire import Completion, RejectedAnswer, TokenCount, WireRequest
 from greenroom.actors.settings import Secret
 
 _STREAM_HEADERS = {"Accept": "application/x-ndjson"}
@@ -46,7 +45,6 @@ _DONE_REASONS: dict[str, FinishReason] = {
     "load": "stop",
     "unload": "stop",
 }
-_Count = Annotated[int, Meta(ge=0)]
 
 
 class _Function(Struct, gc=False):
@@ -71,8 +69,8 @@ class _Line(Struct, gc=False):
     message: _Message | None = None
     done: bool = False
     done_reason: str | None = None
-    prompt_eval_count: _Count | None = None
-    eval_count: _Count | None = None
+    prompt_eval_count: TokenCount | None = None
+    eval_count: TokenCount | None = None
     logprobs: list[TokenLogprob] | None = None
     error: str | None = None
 

@@ -3,15 +3,13 @@
 Shapes: Ollama's API documentation, "Generate embeddings". An input that is too long is an error, not cut in silence.
 """
 
-from typing import Annotated
-
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from greenroom.actors.events import Usage
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest, vectors
 from greenroom.actors.providers.faults import excerpt
-from greenroom.actors.providers.wire import RejectedAnswer, WireRequest
+from greenroom.actors.providers.wire import RejectedAnswer, TokenCount, WireRequest
 
 MAX_INPUTS = 512
 
@@ -26,7 +24,7 @@ class _Body(Struct, frozen=True, omit_defaults=True):
 class _Answer(Struct, gc=False):
     embeddings: list[list[float]]
     model: str = ""
-    prompt_eval_count: Annotated[int, Meta(ge=0)] | None = None
+    prompt_eval_count: TokenCount | None = None
 
 
 _encode = msgspec.json.Encoder().encode

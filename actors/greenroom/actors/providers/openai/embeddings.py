@@ -4,15 +4,15 @@ Shapes: OpenAI's published OpenAPI document (CreateEmbeddingRequest, CreateEmbed
 numbers, or as base64 of little-endian 32-bit floats where that is asked for.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from greenroom.actors.events import Usage
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest, vectors
 from greenroom.actors.providers.faults import excerpt
-from greenroom.actors.providers.wire import RejectedAnswer, WireRequest
+from greenroom.actors.providers.wire import RejectedAnswer, TokenCount, WireRequest
 
 MAX_INPUTS = 2048
 
@@ -30,7 +30,7 @@ class _Embedding(Struct, gc=False):
 
 
 class _Usage(Struct, gc=False):
-    prompt_tokens: Annotated[int, Meta(ge=0)] | None = None
+    prompt_tokens: TokenCount | None = None
 
 
 class _Answer(Struct, gc=False):

@@ -4,12 +4,10 @@ Shapes: OpenAI's published OpenAPI document (CreateChatCompletionResponse, Compl
 servers do otherwise.
 """
 
-from typing import Annotated
-
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from greenroom.actors.events import FinishReason, TokenLogprob, Usage
-from greenroom.actors.providers.wire import RejectedAnswer
+from greenroom.actors.providers.wire import RejectedAnswer, TokenCount
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -23,18 +21,16 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "content_filter": "content_filter",
 }
 
-_Count = Annotated[int, Meta(ge=0)]
-
 
 class _PromptDetails(Struct, gc=False):
-    cached_tokens: _Count | None = None
-    cache_write_tokens: _Count | None = None
-    audio_tokens: _Count | None = None
+    cached_tokens: TokenCount | None = None
+    cache_write_tokens: TokenCount | None = None
+    audio_tokens: TokenCount | None = None
 
 
 class _CompletionDetails(Struct, gc=False):
-    reasoning_tokens: _Count | None = None
-    audio_tokens: _Count | None = None
+    reasoning_tokens: TokenCount | None = None
+    audio_tokens: TokenCount | None = None
 
 
 class WireUsage(Struct, gc=False):
@@ -42,8 +38,8 @@ class WireUsage(Struct, gc=False):
     audio within the completion.
     """
 
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
+    prompt_tokens: TokenCount | None = None
+    completion_tokens: TokenCount | None = None
     total_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None

@@ -3,10 +3,8 @@
 Shapes: OpenAI's API reference, "The response object".
 """
 
-from typing import Annotated
-
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 
 from greenroom.actors.events import (
     FinishReason,
@@ -18,33 +16,32 @@ from greenroom.actors.events import (
 )
 from greenroom.actors.providers.openai.errors import OpenAIError, as_error
 from greenroom.actors.providers.responses.request import WIRE
-from greenroom.actors.providers.wire import RejectedAnswer
+from greenroom.actors.providers.wire import RejectedAnswer, TokenCount
 
 BETWEEN_THOUGHTS = "\n\n"
 """What stands between the parts of a reasoning summary, which are paragraphs."""
 
 _INCOMPLETE: dict[str, FinishReason] = {"content_filter": "content_filter"}
-_Count = Annotated[int, Meta(ge=0)]
 
 
 class _WriteDetails(Struct, gc=False):
-    ttl_30m_tokens: _Count = 0
-    ttl_12h_tokens: _Count = 0
+    ttl_30m_tokens: TokenCount = 0
+    ttl_12h_tokens: TokenCount = 0
 
 
 class _InputDetails(Struct, gc=False):
-    cached_tokens: _Count = 0
-    cache_write_tokens: _Count = 0
+    cached_tokens: TokenCount = 0
+    cache_write_tokens: TokenCount = 0
     cache_write_tokens_details: _WriteDetails | None = None
 
 
 class _OutputDetails(Struct, gc=False):
-    reasoning_tokens: _Count = 0
+    reasoning_tokens: TokenCount = 0
 
 
 class _Usage(Struct, gc=False):
-    input_tokens: _Count
-    output_tokens: _Count
+    input_tokens: TokenCount
+    output_tokens: TokenCount
     input_tokens_details: _InputDetails | None = None
     output_tokens_details: _OutputDetails | None = None
 

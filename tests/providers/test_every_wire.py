@@ -1,0 +1,132 @@
+"""What holds on every wire: rubbish is refused in the dialect's own way, and nothing of a request is lost."""
+
+import json
+from contextlib import suppress
+from typing import get_args, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.providers import (
+    test_anthropic_decode,
+    test_bedrock_decode,
+    test_gemini_decode,
+    test_ollama_decode,
+    test_openai_stream,
+    test_responses_decode,
+)
+from tests.providers.asking import QUESTION
+from tests.providers.streams import events_of
+
+from greenroom.actors.events import Finished, ProviderError, ProviderFailed, Usage
+from greenroom.actors.providers import ChatRequest, Codec, RejectedAnswer, codec_for
+from greenroom.actors.settings import ProviderSettings, Secret
+
+WIRES = sorted(get_args(get_type_hints(ProviderSettings)["wire"]))
+CODECS: dict[str, Codec] = {
+    wire: codec_for("p", ProviderSettings(base_url="http://127.0.0.1:9", wire=wire)) for wire in WIRES
+}
+STREAMS: dict[str, list[bytes]] = {
+    "anthropic-messages": [body for body, _ in test_anthropic_decode.STREAMS.values()],
+    "bedrock-converse": [body for body, _ in test_bedrock_decode.STREAMS.values()],
+    "gemini": [test_gemini_decode.sse(*responses) for responses, _ in test_gemini_decode.STREAMS.values()],
+    "ollama": [test_ollama_decode.lines(*objects) for objects, _ in test_ollama_decode.STREAMS.values()],
+    "openai-chat": [body for body, _ in test_openai_stream.STREAMS.values()],
+    "openai-responses": [
+        test_responses_decode.sse(*events) for events, _ in test_responses_decode.STREAMS.values()
+    ],
+}
+every_wire = pytest.mark.parametrize("wire", WIRES)
+
+
+def test_every_wire_of_the_configuration_is_tried_here() -> None:
+    assert sorted(STREAMS) == WIRES
+
+
+@every_wire
+@given(st.data())
+def test_a_damaged_stream_ends_in_one_terminal_event(wire: str, data: st.DataObject) -> None:
+    body = bytearray(data.draw(st.sampled_from(STREAMS[wire])))
+    for _ in range(data.draw(st.integers(1, 8))):
+        place = data.draw(st.integers(0, len(body) - 1))
+        body[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    cut = data.draw(st.integers(0, len(body)))
+    # Their order, and that there is one terminal event, is looked at there.
+    events = events_of(CODECS[wire].stream_decoder(), [bytes(body[:cut]), bytes(body[cut:])])
+    assert isinstance(events[-1], Finished | ProviderError)
+
+
+@every_wire
+@given(
+    st.one_of(
+        st.binary(),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+            lambda inner: (
+                st.lists(inner)
+                | st.dictionaries(
+                    st.sampled_from(
+                        [
+                            "choices",
+                            "content",
+                            "message",
+                            "output",
+                            "candidates",
+                            "status",
+                            "usage",
+                            "done",
+                            "type",
+                        ]
+                    ),
+                    inner,
+                )
+            ),
+        ).map(lambda value: json.dumps(value).encode()),
+    )
+)
+def test_rubbish_is_rejected_or_read_and_never_a_crash(wire: str, body: bytes) -> None:
+    codec = CODECS[wire]
+    with suppress(RejectedAnswer, ProviderFailed):
+        codec.decode(body)
+    error = codec.failure(500, {}, body, 0.0)
+    assert error.provider == "p"
+    assert error.message
+    assert len(error.message) < 3_000
+
+
+@every_wire
+def test_a_key_stands_in_one_header_and_in_no_request(wire: str) -> None:
+    codec = CODECS[wire]
+    headers = codec.session_headers(Secret("canary"))
+    assert [value for value in headers.values() if "canary" in value] != []
+    assert all("canary" not in value for value in codec.session_headers(None).values())
+    assert codec.request_id_header == codec.request_id_header.lower()
+
+
+USED: dict[str, bytes] = {
+    "anthropic-messages": b'{"content":[],"stop_reason":"end_turn","usage":{"input_tokens":%d,"output_tokens":0}}',
+    "bedrock-converse": (
+        b'{"output":{"message":{"content":[]}},"stopReason":"end_turn","usage":{"inputTokens":%d,"outputTokens":0}}'
+    ),
+    "gemini": b'{"candidates":[{"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":%d}}',
+    "ollama": b'{"done":true,"prompt_eval_count":%d,"eval_count":0}',
+    "openai-chat": (
+        b'{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}],'
+        b'"usage":{"prompt_tokens":%d,"completion_tokens":0}}'
+    ),
+    "openai-responses": b'{"status":"completed","usage":{"input_tokens":%d,"output_tokens":0}}',
+}
+
+
+@every_wire
+def test_more_tokens_than_any_answer_has_are_no_usage(wire: str) -> None:
+    assert CODECS[wire].decode(USED[wire] % 10**10).usage == Usage(10**10)
+    for count in (-1, 10**10 + 1, 2**64, 10**40):
+        with pytest.raises(RejectedAnswer):
+            CODECS[wire].decode(USED[wire] % count)
+
+
+@every_wire
+def test_asking_twice_gives_the_same_bytes(wire: str) -> None:
+    request = ChatRequest(model="p/m", messages=QUESTION, max_tokens=5)
+    assert CODECS[wire].encode(request, "m") == CODECS[wire].encode(request, "m")
