@@ -13,6 +13,7 @@ from tests.inside import database, given_back, named, settings, system, tree, un
 from tests.integration.evidence import check_charges, stored_ids, stored_results
 
 from greenroom.actors.batch import JobProgress, JobRefused
+from greenroom.actors.batch.results import ResultFile
 from greenroom.actors.flow import Closed, RuntimeFailed
 from greenroom.actors.kernel import NoProcess, StartFailed
 from greenroom.actors.settings import Limits, Settings, Supervision
@@ -171,6 +172,26 @@ class TestKilledDuringAJob:
             assert last.finished < LINES
             again = await (await start(rt, source)).wait()
         assert (again.state, again.ok, again.resumed) == ("done", LINES, last.finished)
+        await check_whole(tmp_path, simulator)
+
+    async def test_killed_as_it_ends_it_ends_once_more(
+        self, simulator: Simulator, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        close, loop, kills = ResultFile.close, asyncio.get_running_loop(), 0
+
+        def close_and_kill(output: ResultFile) -> None:
+            nonlocal kills
+            if len(simulator.journal) == LINES and kills < KILLS:
+                kills += 1
+                loop.call_soon_threadsafe(system(rt).kill, named(rt, f"batch:{job.id}"))
+            close(output)
+
+        monkeypatch.setattr(ResultFile, "close", close_and_kill)
+        async with asyncio.timeout(WAIT_S), runtime(simulator, tmp_path) as rt:
+            job = await start(rt, source)
+            last = await job.wait()
+            assert (last.state, last.ok, kills) == ("done", LINES, KILLS)
+            await given_back(rt)
         await check_whole(tmp_path, simulator)
 
     async def test_a_job_that_cannot_begin_again_halts_and_takes_nobody_with_it(

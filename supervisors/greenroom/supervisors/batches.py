@@ -82,17 +82,11 @@ class Jobs:
         memory = memory_of(job)
         args = (job, flow, self._system.named("store"), now_ms, memory)
         spec = ChildSpec(job.id, Batch, args=args, name=name, restart="transient")
-        starting = asyncio.ensure_future(self._start(spec))
+        starting = asyncio.ensure_future(self._system.named(NAME).call(Keep(spec), timeout=None))
         running = Running(job, self._system.named(name), memory, starting)
         starting.add_done_callback(partial(self._started, running))
         memory.ended.add_done_callback(lambda _: self._forget(running))
         return running
-
-    async def _start(self, spec: ChildSpec) -> ActorRef:
-        # The actor of the same job's last run may have said that it ends, and not have ended yet.
-        while spec.name is not None and (last := self._system.whereis(spec.name)) is not None:
-            await self._system.wait_down(last)
-        return await self._system.named(NAME).call(Keep(spec), timeout=None)
 
     def _started(self, running: Running, starting: "asyncio.Task[ActorRef]") -> None:
         if starting.cancelled() or starting.exception() is not None:

@@ -1,10 +1,11 @@
 """The batch actor: one job, many lines in flight, every result on disk before it counts.
 
-Pullers, tasks of the actor, share one lazy source of lines: each takes a line, runs the flow, and casts what came of
-it to the actor, which owns all accounts: it gives the result its place in the order of completion, saves the row, and
-counts it once the store says it is on disk. The line is appended to the output by the writer thread, after its commit.
+Pullers, tasks of the actor, share one lazy source of lines: each takes a line, runs the flow, and puts what came of it
+behind the other results that are not on disk. The actor saves them, one save at a time: each gets its place in the
+order of completion, and counts once the store says it is on disk. The line is appended to the output by the writer
+thread, after its commit.
 
-Killed at any moment, its next incarnation reads the rows and goes on: nothing stored is asked again. What it cannot
+Killed at any moment, its next incarnation reads the rows and goes on: nothing answered is asked again. What it cannot
 read there stands in the job's `Memory`. The first incarnation that cannot begin fails its start, so that whoever opens
 the job is told; a later one halts the job, since beginning again and again would take the whole tree with it.
 """
@@ -127,6 +128,7 @@ class Batch(Actor):
         self._room.set()
         self._pullers = 0
         self._taken_up = 0
+        self._concluded = False
 
     async def init(self) -> None:
         """Read where the job stands, bring the output level with it, and send the pullers off.
@@ -141,6 +143,7 @@ class Batch(Actor):
                 await anyio.to_thread.run_sync(self._output.close)
                 raise
             self._halt(f"the job could not be gone on with: {error}")
+            # Where not even the next place is known, the rows of unsaved results are refused, never written over others.
             self.ref.cast(_Flush())
             return
         finished = self._memory.tally.finished
@@ -257,7 +260,7 @@ class Batch(Actor):
     async def handle_info(self, message: object) -> None:
         match message:
             case Piped(value=_Concluded()):
-                self._memory.ended.set_result(self._progress(over=True))
+                self._concluded = True
                 self.stop(Normal())
             case Piped(error=BaseException() as error):
                 # A fault of ours, not of a line: crash, and let the supervisor have the job begun again.
@@ -270,6 +273,9 @@ class Batch(Actor):
 
     async def terminate(self, reason: object) -> None:
         await anyio.to_thread.run_sync(self._output.close)
+        if self._concluded:
+            # The last step: killed before it, the next incarnation concludes; after it, nobody is left to be killed.
+            self._memory.ended.set_result(self._progress(over=True))
 
     # --- pulling: tasks of the actor, on its loop, between its messages ---------------------------------------------
 
@@ -292,7 +298,7 @@ class Batch(Actor):
             return None
 
     async def _ask(self, position: int, raw: bytes) -> None:
-        """One line, from its bytes to a message about what came of it."""
+        """One line, from its bytes to its result."""
         try:
             line = parse(raw, position + 1, self._job.request.defaults, self._job.scan.columns)
         except BadLine:
@@ -377,6 +383,8 @@ class Batch(Actor):
             missing = self._job.scan.lines - self._memory.tally.finished
             if self._state == "running" and missing > 0:
                 self._halt(f"{self._job.request.source} has lost {missing} lines meanwhile")
+            elif self._state == "stopping" and missing <= 0:
+                self._state = "running"  # nothing was left to be stopped
             self.pipe_to_self(self._conclude())
 
     async def _conclude(self) -> _Concluded:
