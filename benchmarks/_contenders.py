@@ -24,6 +24,9 @@ _STEP = 1600  # a multiple of 64 casts in a burst, 100 clients and 200 restarts
 _MOST = 4_000_000
 _PEERS = Path(__file__).parent / "_peers"
 
+OURS = "greenroom"
+"""The one that must not lack."""
+
 Figures = dict[str, float]
 Rounds = dict[str, list[Figures]]
 
@@ -63,6 +66,7 @@ class Contender:
                 env=environment(),
             )
         except FileNotFoundError as error:
+            self._errors.close()
             raise Lacking(f"{error.filename} is not installed") from error
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(self._process.pid, {core})
@@ -150,6 +154,17 @@ def _python(given: str) -> tuple[str, str]:
     return name, path
 
 
+def leave_out(name: str, why: Lacking, lacks: dict[str, str]) -> None:
+    """Notes why a contender is not compared.
+
+    Raises:
+        RuntimeError: it is greenroom itself, without which nothing is measured.
+    """
+    if name == OURS:
+        raise RuntimeError(f"{OURS}: {why}") from why
+    lacks[name] = str(why)
+
+
 @contextmanager
 def started(
     wanted: Iterable[tuple[str, str]],
@@ -168,7 +183,7 @@ def started(
                 python = interpreters.get(name, sys.executable)
                 running.append(Contender(name, module, core=core, by_wall=name in by_wall, python=python))
             except Lacking as why:
-                lacks[name] = str(why)
+                leave_out(name, why, lacks)
         yield running, lacks
     finally:
         for contender in running:
@@ -190,7 +205,7 @@ def interleaved(
                 else:
                     figures.setdefault(one.name, []).append(one.measure(measure, counts[one.name]))
             except Lacking as why:
-                lacks[f"{one.name}, {measure}"] = str(why)
+                leave_out(one.name, why, lacks)
                 able.remove(one)
                 contenders.remove(one)
                 figures.pop(one.name, None)

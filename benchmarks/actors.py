@@ -3,7 +3,8 @@
 Each contender is a process of its own, all on one core, asked in turn, round by round (`_contenders.py`): `asyncio.Queue` and
 a Future as people write it, anyio's streams, pykka, Thespian, xoscar, Ray, and Erlang/OTP's gen_server with one scheduler.
 What is not installed is said and left out. Rates are operations per second of CPU time of the whole process, Ray's per second
-of wall time. One message, made beforehand, is sent again and again. S5 makes every report and renders none.
+of wall time. One message, made beforehand, is sent again and again. In S5 nobody
+logs: the report of each crash is made, and goes nowhere.
 
 Beside the promises: steadiness at scale. V48: what a child costs to start and to stop, 100 000 against 1 000; G46: what a call
 costs an actor with 500 000 messages waiting for it; P11: the most CPU time between two moments of a 1 ms timer beside a tight
@@ -13,18 +14,28 @@ caller, and beside a backlog (of which at most 1 ms may be a task's); P13: a ful
 """
 
 import argparse
+import contextlib
 import statistics
 from importlib.metadata import version
 
-from benchmarks._contenders import Contender, Lacking, Rounds, column, interleaved, medians, started
+from benchmarks._contenders import (
+    OURS,
+    Contender,
+    Lacking,
+    Rounds,
+    column,
+    interleaved,
+    leave_out,
+    medians,
+    started,
+)
 from benchmarks._harness import Result, ratios, report, two_cores
 
-_OURS = "greenroom"
 _NAIVE = "asyncio.Queue + Future"
 _ERLANG = "Erlang/OTP gen_server"
 _UVLOOP = " on uvloop"
 _PEERS = (
-    (_OURS, "greenroom_kernel"),
+    (OURS, "greenroom_kernel"),
     (_NAIVE, "asyncio_queue"),
     (_ERLANG, "genserver.escript"),
     ("anyio streams", "anyio_streams"),
@@ -32,7 +43,7 @@ _PEERS = (
     ("Thespian, in process", "libraries thespian"),
     ("xoscar, in process", "libraries xoscar"),
     ("Ray, wall", "libraries ray"),
-    (_OURS + _UVLOOP, "greenroom_kernel uvloop"),
+    (OURS + _UVLOOP, "greenroom_kernel uvloop"),
     (_NAIVE + _UVLOOP, "asyncio_queue uvloop"),
 )
 _BY_WALL = ("Ray, wall",)
@@ -63,12 +74,12 @@ class Measured:
                 "S3", f"calls, async handler, timeout on, against {naive}", "call_async", _NAIVE, target=0.9
             ),
             *self._idle(idle),
-            *self._restart("S5", _OURS, _NAIVE, 1.7),
+            *self._restart("S5", OURS, _NAIVE, 1.7),
             *self._rate("", "calls of 100 clients, against a Queue and Futures", "call_100", _NAIVE),
             *self._rate("", f"calls{on_uvloop}", "call", _NAIVE, loop=_UVLOOP),
             *self._rate("", f"casts{on_uvloop}", "cast", _NAIVE, loop=_UVLOOP),
             *self._rate("", f"calls, async handler{on_uvloop}", "call_async", _NAIVE, loop=_UVLOOP),
-            *self._restart("", _OURS + _UVLOOP, _NAIVE + _UVLOOP, None),
+            *self._restart("", OURS + _UVLOOP, _NAIVE + _UVLOOP, None),
             *self._scale(),
         ]
 
@@ -76,11 +87,11 @@ class Measured:
         self, id_: str, what: str, measure: str, to: str, *, target: float | None = None, loop: str = ""
     ) -> list[Result]:
         """How many times as many operations a second as another; nothing if either was not measured."""
-        ours = self.rates[measure].get(_OURS + loop)
+        ours = self.rates[measure].get(OURS + loop)
         theirs = self.rates["call" if measure == "call_async" else measure].get(to + loop)
         if not ours or not theirs:
             return []
-        shown = medians({_OURS + loop: ours, to + loop: theirs}, "per_cpu_s")
+        shown = medians({OURS + loop: ours, to + loop: theirs}, "per_cpu_s")
         if to == _NAIVE and not loop:
             shown |= medians(self.rates[measure], "per_cpu_s") | medians(
                 self.rates[measure], "per_s", only=_BY_WALL
@@ -115,11 +126,11 @@ class Measured:
 
     def _idle(self, count: int) -> list[Result]:
         def bounded(id_: str, what: str, key: str, unit: str, target: float | None) -> Result:
-            values = column(self.idle[_OURS], key)
-            beside = {name: value for name, value in medians(self.idle, key).items() if name != _OURS}
+            values = column(self.idle[OURS], key)
+            beside = {name: value for name, value in medians(self.idle, key).items() if name != OURS}
             return Result.of(id_, what, values, unit, target=target, better="lower", against=beside)
 
-        pauses, naive = (column(self.idle[name], "gc_pause_s") for name in (_OURS, _NAIVE))
+        pauses, naive = (column(self.idle[name], "gc_pause_s") for name in (OURS, _NAIVE))
         return [
             bounded("S4", f"memory of an idle actor, of {count}", "bytes", "bytes", 600.0),
             bounded("S4", f"CPU to start {count}", "start_cpu_s", "s", 0.5),
@@ -160,20 +171,19 @@ class Measured:
         ]
 
 
-def measure_idle(count: int, core: int) -> Rounds:
+def measure_idle(modules: dict[str, str], count: int, core: int, lacks: dict[str, str]) -> Rounds:
     """Each in a fresh process, so that no memory is used again."""
     figures: Rounds = {}
     for _ in range(_IDLE_ROUNDS):
-        for name, module in _PEERS:
-            try:
-                contender = Contender(name, module, core=core)
-            except Lacking:
+        for name, module in modules.items():
+            if name in lacks:
                 continue
             try:
-                if "idle" in contender.measures and _UVLOOP not in name:
+                with contextlib.closing(Contender(name, module, core=core)) as contender:
                     figures.setdefault(name, []).append(contender.measure("idle", count))
-            finally:
-                contender.close()
+            except Lacking as why:
+                leave_out(name, why, lacks)
+                figures.pop(name, None)
     return figures
 
 
@@ -204,11 +214,16 @@ def main(argv: list[str]) -> int:
             name: interleaved(contenders, name, rounds=options.rounds, seconds=options.seconds, lacks=lacks)
             for name in _RATES
         }
-        scale = measure_scale(next(one for one in contenders if one.name == _OURS), options.rounds)
-    idle = measure_idle(options.idle, core)
+        scale = measure_scale(next(one for one in contenders if one.name == OURS), options.rounds)
+        idle = {
+            one.name: dict(_PEERS)[one.name]
+            for one in contenders
+            if "idle" in one.measures and _UVLOOP not in one.name
+        }
+    populations = measure_idle(idle, options.idle, core, lacks)
     return report(
         "actors",
-        Measured(rates, idle, scale).results(options.idle),
+        Measured(rates, populations, scale).results(options.idle),
         compared | {"greenroom": version("greenroom")},
         as_json=options.json,
         lacks=lacks,

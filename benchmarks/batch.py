@@ -20,20 +20,30 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks._contenders import Contender, Lacking, Rounds, add_python_option, column, medians, started
+from benchmarks._contenders import (
+    OURS,
+    Contender,
+    Lacking,
+    Rounds,
+    add_python_option,
+    column,
+    leave_out,
+    medians,
+    started,
+)
 from benchmarks._harness import Result, Upstream, environment, pin, ratios, report, two_cores, upstream
 
 _LATENCY = "50ms"
 _PROMPT = "Classify as one of: billing, bug, feature request. Ticket {}: the export button does nothing since Tuesday."
-_OURS, _PLAIN, _CURATOR = "greenroom", "plain aiohttp loop", "curator"
+_PLAIN, _CURATOR = "plain aiohttp loop", "curator"
 _JOBS = (
-    (_OURS, "greenroom"),
+    (OURS, "greenroom"),
     (_PLAIN, "plain"),
     ("openai SDK loop", "openai"),
     ("litellm loop", "litellm"),
     (_CURATOR, "curator"),
 )
-_QUICK = (_OURS, _PLAIN)
+_QUICK = (OURS, _PLAIN)
 
 
 def write_input(path: Path, lines: int, padding: int = 0) -> None:
@@ -54,9 +64,9 @@ def measure(
             try:
                 figures.setdefault(one.name, []).append(one.measure("job", lines))
             except Lacking as why:
-                lacks[one.name] = str(why)
+                leave_out(one.name, why, lacks)
                 contenders.remove(one)
-                figures.pop(one.name)
+                figures.pop(one.name, None)
     return figures
 
 
@@ -91,7 +101,7 @@ def _megabytes(used: resource.struct_rusage) -> float:
 
 def results(figures: Rounds, options: argparse.Namespace, memory_mb: float) -> list[Result]:
     job = f"{options.lines} lines at {_LATENCY}, {options.in_flight} in flight"
-    ours = column(figures[_OURS], "wall_s")
+    ours = column(figures[OURS], "wall_s")
     found: list[Result] = []
     if _PLAIN in figures:
         values = ratios(ours, column(figures[_PLAIN], "wall_s"))

@@ -10,9 +10,18 @@ the OpenAI SDK, litellm.
 
 import argparse
 
-from benchmarks._contenders import Contender, Lacking, Rounds, add_python_option, column, started
+from benchmarks._contenders import (
+    OURS,
+    Contender,
+    Lacking,
+    Rounds,
+    add_python_option,
+    column,
+    leave_out,
+    started,
+)
 from benchmarks._harness import Result, canned_upstream, report, two_cores
-from benchmarks.call import CLIENTS, LITELLM, OPENAI, OURS, TUNED, compare
+from benchmarks.call import CLIENTS, LITELLM, OPENAI, TUNED, compare
 
 _SLOW = {
     OPENAI: 4,
@@ -31,7 +40,7 @@ def measure(
                 try:
                     told = one.measure(part, count)
                 except Lacking as why:
-                    lacks[one.name] = str(why)
+                    leave_out(one.name, why, lacks)
                     contenders.remove(one)
                     figures[part].pop(one.name, None)
                     continue
