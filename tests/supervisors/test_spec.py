@@ -7,7 +7,18 @@ import pytest
 from tests.conformance.players import Plain
 
 from greenroom.actors import ActorSystem, StartFailed
-from greenroom.supervisors import Backoff, BadSpec, ChildSpec, Supervisor
+from greenroom.supervisors import (
+    Backoff,
+    BadSpec,
+    ChildSpec,
+    DeleteChild,
+    GetChildSpec,
+    ResizePartitions,
+    RestartChild,
+    StartChild,
+    Supervisor,
+    TerminateChild,
+)
 
 
 @pytest.mark.parametrize("field", ["first_s", "factor", "max_s", "jitter", "reset_after_s"])
@@ -16,6 +27,25 @@ def test_each_bad_field_of_a_backoff_has_its_own_error(field: str, value: object
     make: Any = Backoff
     with pytest.raises(BadSpec, match=f"backoff.{field} is "):
         make(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (StartChild, "spec"),
+        (TerminateChild, "child"),
+        (RestartChild, "child"),
+        (DeleteChild, "child"),
+        (GetChildSpec, "child"),
+        (ResizePartitions, "partitions"),
+    ],
+)
+@pytest.mark.parametrize("value", [None, 1.5, ["a"], {"id": "a"}])
+def test_a_message_that_would_end_the_supervisor_cannot_be_made(
+    message: Any, field: str, value: object
+) -> None:
+    with pytest.raises(BadSpec, match=f"{field} is "):
+        message(value)
 
 
 @pytest.mark.anyio

@@ -6,7 +6,6 @@ import msgspec
 
 from greenroom.actors.kernel import ActorRef, ActorSystem, Call, Refused, ReplyTo, handles
 from greenroom.supervisors.engine.checks import check_count, check_text
-from greenroom.supervisors.engine.child import Child
 from greenroom.supervisors.spec import ChildSpec
 from greenroom.supervisors.supervisor import Supervisor
 
@@ -18,6 +17,9 @@ class ResizePartitions(Call[int], frozen=True):
     """
 
     partitions: int
+
+    def __post_init__(self) -> None:
+        check_count(self.partitions, "partitions")
 
 
 class CountPartitions(Call[int], frozen=True, resend=True):
@@ -70,18 +72,19 @@ class PartitionSupervisor(Supervisor):
 
     @handles
     def resize(self, message: ResizePartitions, reply_to: ReplyTo[int]) -> None:
-        wanted = max(0, min(message.partitions, self._most))
-        before, self._partitions = self._partitions, wanted
-        children = list(self.children.values())
-        for child in children[before:wanted]:
-            if child.state == "stopped":
-                self._begin(child, None)
-        self.pipe_to_self(self._stop_beyond(children[wanted:before], reply_to))
+        self._partitions = min(message.partitions, self._most)
+        self.pipe_to_self(self._fit(reply_to))
 
-    async def _stop_beyond(self, children: list[Child], reply_to: ReplyTo[int]) -> None:
-        for child in reversed(children):
-            await self._stop(child)
-            self._stopped_by_hand(child)
+    async def _fit(self, reply_to: ReplyTo[int]) -> None:
+        """Stops who is not wanted and starts who is, also if more are wanted, or fewer, by the time it comes to them."""
+        for number in reversed(range(self._most)):
+            child = self.children.get(str(number))
+            if child is not None and number >= self._partitions:
+                await self._stop(child)
+        for number in range(self._partitions):
+            child = self.children.get(str(number))
+            if child is not None and child.state == "stopped":
+                self._begin(child, None)
         reply_to.reply(self._partitions)
 
 

@@ -180,6 +180,10 @@ class ChildCounts(msgspec.Struct, frozen=True):
     workers: int
 
 
+def _check_child(child: object, *kinds: type) -> None:
+    check(isinstance(child, kinds), "child", child, "its id" if len(kinds) == 1 else "its id or its ref")
+
+
 class StartChild(Call[ActorRef], frozen=True):
     """Adds a child and starts it. Answered when its ``init`` has returned; other messages are answered meanwhile.
 
@@ -187,6 +191,9 @@ class StartChild(Call[ActorRef], frozen=True):
     """
 
     spec: ChildSpec
+
+    def __post_init__(self) -> None:
+        check(is_a(self.spec, ChildSpec), "spec", self.spec, "a ChildSpec")
 
 
 class TerminateChild(Call[None], frozen=True):
@@ -197,6 +204,9 @@ class TerminateChild(Call[None], frozen=True):
 
     child: str | ActorRef
 
+    def __post_init__(self) -> None:
+        _check_child(self.child, str, ActorRef)
+
 
 class RestartChild(Call[ActorRef], frozen=True):
     """Starts a child that is stopped. By hand, so it does not count against the intensity.
@@ -206,17 +216,26 @@ class RestartChild(Call[ActorRef], frozen=True):
 
     child: str
 
+    def __post_init__(self) -> None:
+        _check_child(self.child, str)
+
 
 class DeleteChild(Call[None], frozen=True):
     """Forgets a child that is stopped. Refused with ``NoSuchChild``, ``ChildRunning`` or ``ChildRestarting``."""
 
     child: str
 
+    def __post_init__(self) -> None:
+        _check_child(self.child, str)
+
 
 class GetChildSpec(Call[ChildSpec], frozen=True, resend=True):
     """A child's spec. Refused with ``NoSuchChild``."""
 
     child: str | ActorRef
+
+    def __post_init__(self) -> None:
+        _check_child(self.child, str, ActorRef)
 
 
 class WhichChildren(Call[tuple[ChildInfo, ...]], frozen=True, resend=True):
