@@ -168,3 +168,9 @@ def test_what_is_wrong_for_all_lines_is_told_at_once(source: Path) -> None:
         scan(source, JOB, form="csv")
     with pytest.raises(BadInput, match="did you mean a"):
         scan(source, Defaults(fallback_model="sim/fast", prompt="{{ aa }}"), form="csv")
+    with pytest.raises(BadInput, match="no model is named: say --model provider/model"):
+        scan(source, Defaults(prompt="{{ a }}"), form="csv")
+    source.write_bytes(b'{"a":1}\n')
+    with pytest.raises(BadInput, match="no model is named"):
+        scan(source, Defaults(prompt="{{ a }}"))
+    assert scan(source, Defaults()).bad_count == 1  # a line of its own may name one

@@ -85,8 +85,11 @@ def check_defaults(defaults: Defaults, columns: tuple[str, ...] | None) -> None:
         columns: of a CSV input; None: the lines are JSON.
 
     Raises:
-        BadInput: a template is none, names a column that there is not, or nothing says what to ask of a row.
+        BadInput: a template is none or names a column that there is not, or nothing says what to ask, or whom.
     """
+    own_model = columns is None and defaults.prompt is None
+    if not own_model and defaults.model is None and defaults.fallback_model is None:
+        raise BadInput("no model is named: say --model provider/model; greenroom models lists them")
     try:
         if columns is not None and defaults.prompt is None and "prompt" not in columns:
             raise BadInput(  # noqa: TRY301 - the hint below is for this too
@@ -199,7 +202,9 @@ def _request(
 ) -> ChatRequest:
     model = defaults.model or body.model or defaults.fallback_model
     if model is None:
-        raise ValueError("names no model, and the job has none: add body.model, or --model")
+        raise ValueError(
+            "names no model, and the job has none: add body.model, or --model; greenroom models lists them"
+        )
     messages = body.messages
     if defaults.system is not None and messages[0].role not in {"system", "developer"}:
         messages = (Message("system", render(defaults.system, values)), *messages)
