@@ -6,7 +6,7 @@ from typing import get_args
 import aiohttp
 import pytest
 from tests.simulator.conftest import Client
-from tests.simulator.speakers import ANTHROPIC, GEMINI, OLLAMA, OPENAI, RESPONSES
+from tests.simulator.speakers import ANTHROPIC, BEDROCK, GEMINI, OLLAMA, OPENAI, RESPONSES
 
 from greenroom.actors.events import ErrorKind
 from greenroom.actors.settings import Retries, Stalls
@@ -34,6 +34,7 @@ SPEAKERS = {
     "anthropic-messages": ANTHROPIC,
     "gemini": GEMINI,
     "ollama": OLLAMA,
+    "bedrock-converse": BEDROCK,
 }
 
 

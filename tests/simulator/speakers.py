@@ -1,5 +1,7 @@
 """A client for each wire that the simulator speaks, as small as one can be: to ask the same question on all of them."""
 
+import binascii
+import struct
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -336,6 +338,89 @@ def ollama_heard(lines: list[Json]) -> Heard:
     )
 
 
+def bedrock_body(
+    prompt: str,
+    *,
+    model: str,
+    stream: bool,
+    max_tokens: int = 0,
+    stop: str = "",
+    tool: str = "",
+    schema: Json | None = None,
+) -> Json:
+    config: Json = {}
+    if max_tokens:
+        config["maxTokens"] = max_tokens
+    if stop:
+        config["stopSequences"] = [stop]
+    body: Json = {"messages": [{"role": "user", "content": [{"text": prompt}]}], "inferenceConfig": config}
+    if tool:
+        body["toolConfig"] = {"tools": [{"toolSpec": {"name": tool, "inputSchema": {"json": SCHEMA}}}]}
+    if schema:
+        wanted = {"jsonSchema": {"schema": msgspec.json.encode(schema).decode()}}
+        body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": wanted}}
+    return body
+
+
+def bedrock_whole(answer: Json) -> Heard:
+    assert answer["output"]["message"]["role"] == "assistant"
+    blocks: list[Json] = answer["output"]["message"]["content"]
+    calls = [block["toolUse"] for block in blocks if "toolUse" in block]
+    return Heard(
+        "".join(block.get("text", "") for block in blocks),
+        answer["stopReason"],
+        answer["usage"]["inputTokens"],
+        answer["usage"]["outputTokens"],
+        [(call["name"], call["input"]) for call in calls],
+    )
+
+
+def bedrock_frames(body: bytes) -> list[tuple[str, Json]]:
+    """The messages of an event stream: kind and payload, with both checksums looked at."""
+    found: list[tuple[str, Json]] = []
+    while body:
+        total, headers_size, prelude_sum = struct.unpack_from(">III", body)
+        message, body = body[:total], body[total:]
+        assert binascii.crc32(message[:8]) == prelude_sum
+        assert binascii.crc32(message[:-4]) == struct.unpack(">I", message[-4:])[0]
+        headers, at = dict[str, str](), 12
+        while at < 12 + headers_size:
+            size = message[at]
+            name = message[at + 1 : at + 1 + size].decode()
+            kind, length = struct.unpack_from(">BH", message, at + 1 + size)
+            assert kind == 7
+            at += size + 4
+            headers[name] = message[at : at + length].decode()
+            at += length
+        assert headers[":message-type"] == "event"
+        found.append((headers[":event-type"], msgspec.json.decode(message[12 + headers_size : -4])))
+    return found
+
+
+def bedrock_streamed(body: bytes) -> Heard:
+    start, *events, stop, metadata = bedrock_frames(body)
+    assert [start[0], stop[0], metadata[0]] == ["messageStart", "messageStop", "metadata"]
+    text, calls = "", list[list[str]]()
+    for kind, event in events:
+        match kind:
+            case "contentBlockStart":
+                calls.append([event["start"]["toolUse"]["name"], ""])
+            case "contentBlockDelta":
+                delta = event["delta"]
+                text += delta.get("text", "")
+                if "toolUse" in delta:
+                    calls[event["contentBlockIndex"]][1] += delta["toolUse"]["input"]
+            case _:
+                assert kind == "contentBlockStop"
+    return Heard(
+        text,
+        stop[1]["stopReason"],
+        metadata[1]["usage"]["inputTokens"],
+        metadata[1]["usage"]["outputTokens"],
+        [(name, msgspec.json.decode(arguments)) for name, arguments in calls],
+    )
+
+
 OPENAI = Speaker(
     "openai",
     ("/v1/chat/completions", "/v1/chat/completions"),
@@ -389,4 +474,14 @@ RESPONSES = Speaker(
     ("completed", "max_output_tokens", "completed"),
     OPENAI.error,
 )
-SPEAKERS = [OPENAI, RESPONSES, ANTHROPIC, GEMINI, OLLAMA]
+BEDROCK = Speaker(
+    "bedrock",
+    ("/model/{model}/converse", "/model/{model}/converse-stream"),
+    bedrock_body,
+    bedrock_whole,
+    bedrock_streamed,
+    {},
+    ("end_turn", "max_tokens", "tool_use"),
+    lambda body: (body["message"], ""),
+)
+SPEAKERS = [OPENAI, RESPONSES, ANTHROPIC, GEMINI, OLLAMA, BEDROCK]

@@ -11,7 +11,16 @@ from tests.simulator.speakers import SCHEMA, SPEAKERS, Json, Speaker
 
 from greenroom.runtime.simulator.engine import CannotAnswer, answer, catalogue
 from greenroom.runtime.simulator.traffic.pace import Pace
-from greenroom.runtime.simulator.wires import ANTHROPIC, GEMINI, OLLAMA, OPENAI, RESPONSES, Wire, WireError
+from greenroom.runtime.simulator.wires import (
+    ANTHROPIC,
+    BEDROCK,
+    GEMINI,
+    OLLAMA,
+    OPENAI,
+    RESPONSES,
+    Wire,
+    WireError,
+)
 from greenroom.runtime.simulator.wires.reading import Head
 
 WIRES: dict[str, Wire] = {
@@ -20,6 +29,7 @@ WIRES: dict[str, Wire] = {
     "anthropic": ANTHROPIC,
     "gemini": GEMINI,
     "ollama": OLLAMA,
+    "bedrock": BEDROCK,
 }
 MODELS = catalogue()
 # Words that mean something on one wire or another, so that rubbish gets past the first check.

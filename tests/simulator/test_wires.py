@@ -6,7 +6,7 @@ import aiohttp
 import msgspec
 import pytest
 from tests.simulator.conftest import Client, Connect
-from tests.simulator.speakers import ANTHROPIC, GEMINI, OLLAMA, RESPONSES, SCHEMA, SPEAKERS, Speaker
+from tests.simulator.speakers import GEMINI, OLLAMA, RESPONSES, SCHEMA, SPEAKERS, Speaker
 
 from greenroom.actors.kernel import FakeClock
 from greenroom.runtime.simulator import Simulator, SimulatorSettings, count_tokens
@@ -66,7 +66,9 @@ async def test_an_answer_ends_where_it_is_told_to(
         return  # It has no stop sequences.
     stopped = await speaker.ask(client, text, model="echo", stop=" four", stream=stream)
     assert stopped.text == "one two three"
-    assert stopped.finish == ("stop_sequence" if speaker is ANTHROPIC else speaker.finishes[0])
+    assert stopped.finish == (
+        "stop_sequence" if speaker.name in {"anthropic", "bedrock"} else speaker.finishes[0]
+    )
 
 
 @BOTH
@@ -185,6 +187,7 @@ async def test_without_its_last_event_a_stream_does_not_say_that_it_ended(
     marks = {
         "openai": b"[DONE]",
         "responses": b"response.completed",
+        "bedrock": b"metadata",
         "anthropic": b"message_stop",
         "gemini": b"finishReason",
         "ollama": b'"done":true',
@@ -209,7 +212,9 @@ async def test_a_key_is_taken_in_any_providers_way(connect: Connect, speaker: Sp
             body = speaker.body(PROMPT, model="fast", stream=False)
             options: dict[str, Any] = {"json": body, "headers": speaker.headers | headers, "params": query}
             statuses.append((await client.send("POST", path, **options)).status)
-        assert statuses == ([200, 400, 403] if speaker is GEMINI else [200, 401, 401])
+        assert statuses == {"gemini": [200, 400, 403], "bedrock": [200, 403, 403]}.get(
+            speaker.name, [200, 401, 401]
+        )
 
 
 async def test_limits_are_kept_and_told_in_the_wires_own_headers(connect: Connect, speaker: Speaker) -> None:
@@ -221,7 +226,7 @@ async def test_limits_are_kept_and_told_in_the_wires_own_headers(connect: Connec
         told = [
             {name: value for name, value in reply.headers.items() if "ratelimit" in name} for reply in replies
         ]
-        if speaker.name in {"gemini", "ollama"}:
+        if speaker.name in {"gemini", "ollama", "bedrock"}:
             assert told == [{}, {}, {}]
         elif speaker.name in {"openai", "responses"}:
             assert told[0] == {
@@ -248,16 +253,15 @@ async def test_models_are_listed_and_told_one_by_one(client: Client, speaker: Sp
         names = [model["name"] for model in listed]
         assert "completion" in shown.json["capabilities"]
     else:
-        page = (await client.send("GET", "/v1/models", headers=headers)).json
-        names = (
-            [model["name"] for model in page["models"]]
-            if speaker is GEMINI
-            else [model["id"] for model in page["data"]]
-        )
-        one = names[0].removeprefix("models/")
-        shown = await client.send("GET", f"/v1/models/{one}", headers=headers)
-        missing = await client.send("GET", "/v1/models/none", headers=headers)
-        assert shown.json == (page["models"] if speaker is GEMINI else page["data"])[0]
+        path, rows, key = {
+            "gemini": ("/v1/models", "models", "name"),
+            "bedrock": ("/foundation-models", "modelSummaries", "modelId"),
+        }.get(speaker.name, ("/v1/models", "data", "id"))
+        page = (await client.send("GET", path, headers=headers)).json[rows]
+        names = [model[key] for model in page]
+        shown = await client.send("GET", f"{path}/{names[0].removeprefix('models/')}", headers=headers)
+        missing = await client.send("GET", f"{path}/none", headers=headers)
+        assert page[0] in {"bedrock": [shown.json.get("modelDetails")]}.get(speaker.name, [shown.json])
     assert [name.removeprefix("models/").removesuffix(":latest") for name in names] == [
         model.id for model in client.simulator.models
     ]

@@ -62,13 +62,16 @@ __all__ = [
     "settings_for",
 ]
 
-WireName: TypeAlias = Literal["openai-chat", "openai-responses", "anthropic-messages", "gemini", "ollama"]
+WireName: TypeAlias = Literal[
+    "openai-chat", "openai-responses", "anthropic-messages", "gemini", "ollama", "bedrock-converse"
+]
 _BELOW_THE_ROOT: dict[WireName, str] = {
     "openai-chat": "/v1",
     "openai-responses": "/v1",
     "anthropic-messages": "/v1",
     "gemini": "/v1",
     "ollama": "",
+    "bedrock-converse": "",
 }
 PROVIDER = "scripted"
 MODEL = "any"

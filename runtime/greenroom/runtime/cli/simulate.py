@@ -137,7 +137,8 @@ def simulate(
     """Run a provider on this machine: real HTTP, made-up answers, no cost.
 
     It speaks the wires of OpenAI (/v1/chat/completions, /v1/responses), Anthropic (/v1/messages),
-    Gemini (/v1beta/models/...) and Ollama (/api/chat), whole and streamed, and embeds.
+    Gemini (/v1beta/models/...), Bedrock (/model/...) and Ollama (/api/chat), whole and
+    streamed, and embeds.
 
     Rehearse a job before paying for it. Answers depend on the seed and the
     request only, so two runs can be compared.

@@ -10,6 +10,7 @@ from greenroom.runtime.simulator.exchange import Exchange
 from greenroom.runtime.simulator.serving import Service
 from greenroom.runtime.simulator.wires import (
     ANTHROPIC,
+    BEDROCK,
     GEMINI,
     GEMINI_EMBEDDINGS,
     OLLAMA,
@@ -49,6 +50,7 @@ class Routes:
             "/api/tags": {"GET": (OLLAMA, service.list_models)},
             "/api/show": {"POST": (OLLAMA, service.show_model)},
             "/api/version": {"GET": (OLLAMA, partial(service.say, {"version": VERSION}))},
+            "/foundation-models": {"GET": (BEDROCK, service.list_models)},
             "/v1/models": {"GET": (None, service.list_models)},
             "/v1beta/models": {"GET": (GEMINI, service.list_models)},
         }
@@ -57,6 +59,8 @@ class Routes:
             "/v1/models": {"GET": (None, service.retrieve_model)},
             "/v1beta/models": {"GET": (GEMINI, service.retrieve_model)},
         }
+        self._converse: dict[str, Route] = {"POST": (BEDROCK, service.ask)}
+        self._foundation_model: dict[str, Route] = {"GET": (BEDROCK, service.retrieve_model)}
         count = partial(service.count_tokens, GEMINI.counted)
         self._of_a_model: dict[str, dict[str, Route]] = {
             "generateContent": {"POST": (GEMINI, service.ask)},
@@ -90,6 +94,10 @@ class Routes:
         if exact is not None:
             return exact
         # Not the last slash: a model's name may have some of its own.
+        if path.startswith("/model/") and path.endswith(("/converse", "/converse-stream")):
+            return self._converse
+        if path.startswith("/foundation-models/"):
+            return self._foundation_model
         version, _, model = path.partition("/models/")
         start = f"{version}/models"
         if start not in self._one_model or not model:

@@ -37,7 +37,7 @@ _log = structlog.get_logger("greenroom.simulator")
 class Simulator:
     """A provider on this machine: a real HTTP server that makes its answers up.
 
-    It speaks the wires of OpenAI, Anthropic, Gemini and Ollama. Use it as
+    It speaks the wires of OpenAI, Anthropic, Gemini, Bedrock and Ollama. Use it as
     `async with Simulator(SimulatorSettings(seed=7)) as simulator:` and point a client at `simulator.openai_base_url`, or a
     client of the others at `simulator.url`. An answer depends on the seed, the model, the messages and the parameters only, never
     on the order of arrival, so that an undisturbed run and a resumed one get equal bodies, ids included.
@@ -247,7 +247,7 @@ class Simulator:
             raise exchange.wire.wrong_key(missing=False)
 
     async def _refuse(self, exchange: Exchange, error: WireError) -> web.StreamResponse:
-        headers = error.headers
+        headers = {**error.headers, **exchange.wire.error_headers(error)}
         exchange.retry_after_s = error.retry_after_s
         form = self.settings.retry_after_form or exchange.wire.advice
         if error.retry_after_s is not None and form is not None:
@@ -260,7 +260,8 @@ class Simulator:
             try:
                 await self._record(exchange, error.status)
             except WireError as journal_failed:
-                error, headers = journal_failed, journal_failed.headers
+                error = journal_failed
+                headers = exchange.wire.error_headers(error)
         return json_response(exchange, error.status, exchange.wire.error(error, exchange.request_id), headers)
 
     async def _record(self, exchange: Exchange, status: int) -> None:

@@ -138,7 +138,7 @@ class Service:
 
     async def retrieve_model(self, exchange: Exchange) -> web.StreamResponse:
         """Tells about the model that the path's last part names."""
-        exchange.model = exchange.request.path.rpartition("/models/")[2]
+        exchange.model = exchange.request.path.partition("models/")[2]
         model = self._model(exchange.model)
         await self._record(exchange, 200)
         return json_response(exchange, 200, exchange.wire.model(model))

@@ -1,6 +1,7 @@
 """The wire formats that the simulator speaks: bytes to questions and answers to bytes."""
 
 from greenroom.runtime.simulator.wires.anthropic import AnthropicWire
+from greenroom.runtime.simulator.wires.bedrock import BedrockWire
 from greenroom.runtime.simulator.wires.embeddings import GeminiEmbeddings, OllamaEmbeddings, OpenAIEmbeddings
 from greenroom.runtime.simulator.wires.errors import WireError
 from greenroom.runtime.simulator.wires.gemini import GeminiWire
@@ -14,12 +15,14 @@ RESPONSES = ResponsesWire()
 ANTHROPIC = AnthropicWire()
 GEMINI = GeminiWire()
 OLLAMA = OllamaWire()
+BEDROCK = BedrockWire()
 OPENAI_EMBEDDINGS = OpenAIEmbeddings()
 GEMINI_EMBEDDINGS = GeminiEmbeddings()
 OLLAMA_EMBEDDINGS = OllamaEmbeddings()
 
 __all__ = [
     "ANTHROPIC",
+    "BEDROCK",
     "GEMINI",
     "GEMINI_EMBEDDINGS",
     "OLLAMA",

@@ -133,6 +133,9 @@ class OllamaWire:
     def error(self, error: WireError, request_id: str) -> bytes:
         return _encode({"error": error.message})
 
+    def error_headers(self, error: WireError) -> dict[str, str]:
+        return {}
+
     def headers(self, request_id: str) -> dict[str, str]:
         return {}
 

@@ -77,6 +77,10 @@ class Wire(Protocol):
         """The body of an error."""
         ...
 
+    def error_headers(self, error: WireError) -> dict[str, str]:
+        """What the headers of an error tell about it."""
+        ...
+
     def headers(self, request_id: str) -> dict[str, str]:
         """What every answer carries, error or not."""
         ...

@@ -82,6 +82,9 @@ class AnthropicWire:
         detail = {"type": kind, "message": error.message}
         return _encode({"type": "error", "error": detail, "request_id": request_id})
 
+    def error_headers(self, error: WireError) -> dict[str, str]:
+        return {}
+
     def headers(self, request_id: str) -> dict[str, str]:
         return {"request-id": request_id}
 

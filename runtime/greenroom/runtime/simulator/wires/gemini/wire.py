@@ -93,6 +93,9 @@ class GeminiWire:
         body: dict[str, object] = {"code": error.status, "message": error.message, "status": status}
         return _encode({"error": {**body, "details": details} if details else body})
 
+    def error_headers(self, error: WireError) -> dict[str, str]:
+        return {}
+
     def headers(self, request_id: str) -> dict[str, str]:
         return {}
 

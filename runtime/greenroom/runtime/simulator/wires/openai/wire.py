@@ -54,6 +54,9 @@ class OpenAIWire:
     def error(self, error: WireError, request_id: str) -> bytes:
         return msgspec.json.encode(_Body(_Detail(error.message, error.kind, error.param, error.code)))
 
+    def error_headers(self, error: WireError) -> dict[str, str]:
+        return {}
+
     def headers(self, request_id: str) -> dict[str, str]:
         return {"x-request-id": request_id}
 
