@@ -1,7 +1,7 @@
 %% The cases of signals and of GenServer.
 -module(actors).
 -export([cases/0]).
--import(stage, [called/1, called/2, run/2, returns/2, seen/1, crash/1, down/2, dead/0, alive/1, is_free/1, ordered/1,
+-import(stage, [called/1, called/2, run/2, returns/2, seen/1, crash/1, down/2, dead/0, alive/1, is_free/1, ordered/1, until/1,
                 mailbox/0, journal/0, stop/1, puppet/1, pair/1, note/2, why/1]).
 
 cases() -> signals() ++ servers().
@@ -72,7 +72,7 @@ signals() ->
      {"S08", fun() ->
          Watcher = puppet(#{}),
          run(Watcher, fun() -> monitor(process, dead()) end),
-         timer:sleep(20),
+         until(fun() -> seen(Watcher) =/= [] end),
          seen(Watcher)
      end},
      {"S09", fun() ->
@@ -92,7 +92,7 @@ signals() ->
          run(Watcher, fun() -> monitor(process, Sender) end),
          SayAndEnd = fun(_, S) -> Watcher ! last_words, {stop, normal, ok, S} end,
          down(Sender, fun() -> returns(Sender, SayAndEnd) end),
-         timer:sleep(20),
+         until(fun() -> length(seen(Watcher)) > 1 end),
          seen(Watcher)
      end},
      {"S11", fun() ->
@@ -129,7 +129,7 @@ servers() ->
          Me = self(),
          Ask = fun() -> Me ! {answer, called(Server, fun(_, _) -> timer:sleep(infinity) end)} end,
          [spawn(Ask) || _ <- [1, 2, 3]],
-         timer:sleep(20),
+         until(fun() -> {message_queue_len, 2} =:= process_info(Server, message_queue_len) end),
          exit(Server, kill),
          [receive {answer, Why} -> Why end || _ <- [1, 2, 3]]
      end},

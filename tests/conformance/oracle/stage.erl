@@ -1,7 +1,7 @@
 %% What the cases are played with: puppets that do as they are told, supervisors of them, and ways to ask what became of them.
 -module(stage).
 -behaviour(gen_server).
--export([called/1, called/2, run/2, returns/2, seen/1, crash/1, down/2, dead/0, alive/1, is_free/1, same/2, ordered/1,
+-export([called/1, called/2, run/2, returns/2, seen/1, crash/1, down/2, dead/0, alive/1, is_free/1, same/2, ordered/1, until/1,
          mailbox/0, journal/0, start_sup/2, sup/2, stop/1, child/3, trapping/1, trapping/3, below/3, fails/1, state/2,
          watch/2, reasons/1, leave/3, settled/3, verdict/1, puppet/1, pair/1, note/2, why/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, handle_continue/2, terminate/2]).
@@ -52,6 +52,12 @@ same(P, P) -> same;
 same(_, _) -> new.
 
 ordered(Numbers) -> case Numbers =:= lists:seq(1, 50) of true -> in_order; false -> mixed_up end.
+
+until(Happened) ->
+    case Happened() of
+        true -> ok;
+        false -> timer:sleep(1), until(Happened)
+    end.
 
 mailbox() -> receive Message -> [Message | mailbox()] after 0 -> [] end.
 

@@ -19,7 +19,7 @@ starts_and_stops() ->
      end},
      {"V17", fun() ->
          Slow = #{terminate => fun() -> timer:sleep(infinity) end},
-         Sup = sup(#{}, [trapping(good, #{}, #{shutdown => 100}), trapping(sleeping, Slow, #{shutdown => 100})]),
+         Sup = sup(#{}, [trapping(good, #{}, #{shutdown => 1000}), trapping(sleeping, Slow, #{shutdown => 1000})]),
          Monitors = watch(Sup, [good, sleeping]),
          stop(Sup),
          reasons(Monitors)
