@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,8 +11,8 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 from aiohttp import web
-from tests.inside import database, given_back, settings
-from tests.integration.commands import prompt_line, results
+from tests.inside import database, given_back, named, settings, system, until
+from tests.integration.commands import prompt, prompt_line, results
 from tests.integration.upstream import Answering, Asked, Upstream, cut, good, refusal
 
 from greenroom.actors.batch import Defaults, JobProgress, JobRequest, OpenJob, scan
@@ -274,6 +275,25 @@ class TestLimit:
             whole = await to_its_end(rt, await opened(rt, tmp_path))
             assert (whole.state, whole.ok, whole.failed, whole.resumed) == ("done", LINES - 2, 2, LINES)
         assert len(results(tmp_path / "out.jsonl")) == LINES
+
+
+async def test_answers_that_were_not_on_disk_when_the_actor_died_are_saved_by_the_next(
+    tmp_path: Path,
+) -> None:
+    async with running(answer_well, tmp_path) as (rt, upstream):
+        job = await rt.start_job(await opened(rt, tmp_path, prompts()))
+        await upstream.wait_asked(5)
+        await system(rt).suspend(named(rt, "store"))
+        unsaved = job._memory.unsaved  # pyright: ignore[reportPrivateUsage] - seen nowhere else
+        await until(lambda: len(unsaved) >= 4)
+        answered = [line.custom_id for line in unsaved]
+        system(rt).kill(named(rt, f"batch:{job.id}"))
+        await system(rt).resume(named(rt, "store"))
+        last = await asyncio.wait_for(job.wait(), WAIT_S)
+        assert (last.state, last.ok, last.in_flight) == ("done", LINES, 0)
+        asked = Counter(asked.prompt for asked in upstream.asked)
+        assert [asked[prompt(int(custom_id[2:]))] for custom_id in answered] == [1] * len(answered)
+    assert len(results(tmp_path / "out.jsonl")) == LINES
 
 
 class Lock:

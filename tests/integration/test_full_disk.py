@@ -9,6 +9,8 @@ import pytest
 from tests.integration.commands import Done, Greenroom, SimulatorProcess, results
 from tests.integration.evidence import check_charges, stored_ids
 
+from greenroom.actors.batch.results import ResultFile
+
 LINES = 400
 Disk = Callable[[Path, str], None]
 
@@ -94,3 +96,26 @@ def test_where_the_database_is(greenroom: Greenroom, simulator: SimulatorProcess
     again = run(greenroom)
     assert again.code == 0, again.err
     check_gone_on(greenroom, simulator, stored, before)
+
+
+def test_nothing_stands_behind_a_record_that_was_torn(tmp_path: Path, disk: Disk) -> None:
+    """Space is made while results still come: they belong behind those that are missing, which the next run appends."""
+    folder = tmp_path / "disk"
+    disk(folder, "8k")
+    path = folder / "out.jsonl"
+    output = ResultFile(path)
+    output.open()
+    output.append([b"first"])
+    with pytest.raises(OSError, match="No space left"):
+        output.append([b"x" * 10_000])
+    disk(folder, "1m")
+    torn = path.read_bytes()
+    with pytest.raises(OSError, match="No space left"):
+        output.append([b"late"])
+    assert path.read_bytes() == torn
+    output.close()
+    assert output.whole_records() == (1, 6)
+    output.open()
+    output.append([b"second"])
+    output.close()
+    assert path.read_bytes() == b"first\nsecond\n"
