@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-from greenroom.actors.kernel import ActorRef, ExitReason, ReplyTo, handles
-from greenroom.actors.kernel.contract.clock import TimerHandle
+from greenroom.actors.kernel import ActorRef, ExitReason, ReplyTo, TimerHandle, handles
 from greenroom.supervisors.engine.checks import check_count
 from greenroom.supervisors.engine.child import Child
 from greenroom.supervisors.engine.keeper import Keeper

@@ -81,7 +81,7 @@ handler that is all), ``Incarnation._submit`` which puts it into the mailbox, ``
 """
 
 from greenroom.actors.kernel.actor import Actor
-from greenroom.actors.kernel.contract.clock import Clock, FakeClock, settle
+from greenroom.actors.kernel.contract.clock import Clock, FakeClock, TimerHandle, settle
 from greenroom.actors.kernel.contract.errors import (
     ActorError,
     ActorExited,
@@ -163,6 +163,7 @@ __all__ = [
     "SystemStatistics",
     "Timeout",
     "Timer",
+    "TimerHandle",
     "TraceEvent",
     "UndefinedHandler",
     "Unregistered",
