@@ -4,11 +4,13 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Literal
 
 import pytest
 from msgspec import structs
 
 from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS
+from greenroom.actors.providers.listing import ListedModel
 from greenroom.actors.settings import PriceSettings, ProviderSettings, Secret, Settings
 from greenroom.runtime import discovery
 from greenroom.runtime.config import ConfigError
@@ -101,6 +103,33 @@ class TestProbe:
     async def test_geminis_shape(self) -> None:
         async with serving(answer(b'{"models":[{"name":"models/gemini-x","version":"1"}]}')) as url:
             assert (await probe(ProviderSettings(base_url=url), None)).models == ("gemini-x",)
+
+    @pytest.mark.parametrize(
+        ("wire", "path"),
+        [
+            ("anthropic-messages", b"/v1/models?limit=1000"),
+            ("gemini", b"/v1/models?pageSize=1000"),
+            ("ollama", b"/v1/api/tags"),
+            ("openai-responses", b"/v1/models"),
+        ],
+    )
+    async def test_each_wire_lists_its_models_at_a_place_of_its_own(
+        self,
+        wire: Literal["anthropic-messages", "gemini", "ollama", "openai-responses"],
+        path: bytes,
+    ) -> None:
+        asked: list[bytes] = []
+
+        async def listen(request: bytes, writer: asyncio.StreamWriter) -> None:
+            asked.append(request.split()[1])
+            await answer(b'{"models":[{"name":"m","context_length":9}]}')(
+                b"GET /v1/models HTTP/1.1\r\n", writer
+            )
+
+        async with serving(listen) as url:
+            found = await probe(ProviderSettings(base_url=url, wire=wire), None)
+        assert asked == [path]
+        assert (found.models, found.listed) == (("m",), (ListedModel("m", 9),))
 
     async def test_a_wire_without_a_listing_is_not_asked_for_one(self) -> None:
         asked: list[bytes] = []

@@ -10,18 +10,17 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import aiohttp
-import msgspec
 from msgspec import Struct, structs
 
 from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS, SIMULATOR
+from greenroom.actors.providers.listing import PATHS, ListedModel, decode_listing
+from greenroom.actors.providers.wire import RejectedAnswer
 from greenroom.actors.providers.wires import codec_for
 from greenroom.actors.settings import ProviderSettings, Secret, Settings
 from greenroom.runtime.config import CONFIG_FILE, ConfigError, check_url, key_variable, read_key
 
 LOCAL_TIMEOUT_S = 1.0
 REMOTE_TIMEOUT_S = 10.0
-_UNLISTED = {"bedrock-converse"}
-"""Wires whose hosts list their models elsewhere, by other credentials. Asked here they refuse the best of keys."""
 _MAX_LISTING_BYTES = 32 * 1024 * 1024
 _LOCAL_VARIABLES = {"ollama": "OLLAMA_HOST", "lmstudio": "LMSTUDIO_HOST"}
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a server binds to, not what we do
@@ -38,10 +37,11 @@ class Chosen(Struct, frozen=True, kw_only=True):
 
 
 class Probe(Struct, frozen=True, kw_only=True):
-    """What a host said to `GET /models`.
+    """What a host said when asked for its models.
 
     `models` is None where it did not tell; `problem` says why, and is None where all is well. `status` is the HTTP
     status where anybody answered, `date` the answer's own clock; `asked` is false where its key could not be read.
+    `listed` is what the host said of its models besides their names.
     """
 
     models: tuple[str, ...] | None = None
@@ -49,6 +49,7 @@ class Probe(Struct, frozen=True, kw_only=True):
     status: int | None = None
     date: str | None = None
     asked: bool = True
+    listed: tuple[ListedModel, ...] = ()
 
     @property
     def refuses_key(self) -> bool:
@@ -62,21 +63,6 @@ class Surveyed(Struct, frozen=True, kw_only=True):
     host: ProviderSettings
     by: str
     probe: Probe
-
-
-class _Listed(Struct):
-    id: str
-
-
-class _Named(Struct):
-    name: str
-
-
-class _Listing(Struct):
-    """OpenAI's shape, which most hosts have, and Gemini's, which calls a model `models/NAME`."""
-
-    data: list[_Listed] | None = None
-    models: list[_Named] | None = None
 
 
 async def choose_providers(settings: Settings, environ: Mapping[str, str]) -> Chosen:
@@ -171,7 +157,8 @@ async def probe(host: ProviderSettings, key: Secret | None, timeout_s: float | N
         key: its key, where it takes one.
         timeout_s: for everything; None: a second on this machine, ten elsewhere.
     """
-    if host.wire in _UNLISTED:
+    path = PATHS[host.wire]
+    if path is None:
         return Probe(
             status=404,
             problem=f"{host.base_url} does not list its models; whether it answers shows when asked",
@@ -179,7 +166,7 @@ async def probe(host: ProviderSettings, key: Secret | None, timeout_s: float | N
     if timeout_s is None:
         timeout_s = LOCAL_TIMEOUT_S if is_local(host.base_url) else REMOTE_TIMEOUT_S
     headers = {"Accept": "application/json", **codec_for("", host).session_headers(key)}
-    url = f"{host.base_url.rstrip('/')}/models"
+    url = host.base_url.rstrip("/") + path
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s), headers=headers) as session,
@@ -191,7 +178,7 @@ async def probe(host: ProviderSettings, key: Secret | None, timeout_s: float | N
             ):
                 body += more
             date = response.headers.get("Date")
-            return _read(response.status, date, body, host)
+            return _read(response.status, date, body, host, url)
     except TimeoutError:
         return Probe(problem=f"no answer from {url} within {timeout_s:g} s")
     except aiohttp.ClientConnectorError as error:
@@ -200,26 +187,19 @@ async def probe(host: ProviderSettings, key: Secret | None, timeout_s: float | N
         return Probe(problem=f"{url}: {error or type(error).__name__}")
 
 
-def _read(status: int, date: str | None, body: bytes, host: ProviderSettings) -> Probe:
+def _read(status: int, date: str | None, body: bytes, host: ProviderSettings, url: str) -> Probe:
     if status in {401, 403}:
         mend = (
             f": mend {host.api_key_env or host.api_key_file}" if host.api_key_env or host.api_key_file else ""
         )
         return Probe(status=status, date=date, problem=f"{host.base_url} refuses the key ({status}){mend}")
     if status != 200:
-        return Probe(
-            status=status, date=date, problem=f"{host.base_url}/models answers {status}, no list of models"
-        )
-    nonsense = f"{host.base_url}/models answers, but with no list of models"
+        return Probe(status=status, date=date, problem=f"{url} answers {status}, no list of models")
     try:
-        listing = msgspec.json.decode(body, type=_Listing)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Probe(status=status, date=date, problem=nonsense)
-    if listing.data is None and listing.models is None:
-        return Probe(status=status, date=date, problem=nonsense)
-    names = [model.id for model in listing.data or ()]
-    names += [model.name.removeprefix("models/") for model in listing.models or ()]
-    return Probe(status=status, date=date, models=tuple(names))
+        listed = decode_listing(body)
+    except RejectedAnswer:
+        return Probe(status=status, date=date, problem=f"{url} answers, but with no list of models")
+    return Probe(status=status, date=date, models=tuple(model.id for model in listed), listed=listed)
 
 
 def is_local(base_url: str) -> bool:

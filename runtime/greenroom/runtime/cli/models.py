@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from msgspec import Struct
+from msgspec import Struct, structs
 from rich.table import Table
 
 from greenroom.actors.catalog import Unpriced, find_route
 from greenroom.actors.prices import FREE, PriceTable
 from greenroom.actors.providers.hosts import HOSTS
+from greenroom.actors.providers.listing import ListedModel
 from greenroom.runtime.cli.output import EXIT_OK, EXIT_USAGE, fail, note, plain, print_json, tables
 from greenroom.runtime.config import ConfigError, environment, load_settings
 from greenroom.runtime.discovery import Surveyed, survey
@@ -20,12 +21,17 @@ _TABLE_ROWS = 200
 
 
 class Model(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A model as its host lists it; dollars per million tokens, and null where nobody says what it costs."""
+    """A model as its host lists it; dollars per million tokens, and null where nobody says what it costs.
+
+    `context_window` is what the price table says, or else the host; the rest is left out where the host is silent.
+    """
 
     model: str
     input_usd_per_mtok: Decimal | None = None
     output_usd_per_mtok: Decimal | None = None
     context_window: int | None = None
+    max_output_tokens: int | None = None
+    retires: str | None = None
 
 
 class Provider(Struct, frozen=True, kw_only=True):
@@ -82,30 +88,35 @@ def models(
 
 
 def _provider(surveyed: Surveyed, match: str, prices: PriceTable) -> Provider:
-    names = sorted(name for name in surveyed.probe.models or () if match.casefold() in name.casefold())
+    found = {model.id: model for model in surveyed.probe.listed if match.casefold() in model.id.casefold()}
     return Provider(
         provider=surveyed.name,
         base_url=surveyed.host.base_url,
         by=surveyed.by,
         reachable=surveyed.probe.problem is None,
         problem=surveyed.probe.problem,
-        models=tuple(_model(name, surveyed, prices) for name in names),
+        models=tuple(_model(found[name], surveyed, prices) for name in sorted(found)),
     )
 
 
-def _model(name: str, surveyed: Surveyed, prices: PriceTable) -> Model:
+def _model(listed: ListedModel, surveyed: Surveyed, prices: PriceTable) -> Model:
     provider, host = surveyed.name, surveyed.host
+    known = Model(
+        model=listed.id,
+        context_window=listed.context_tokens,
+        max_output_tokens=listed.max_output_tokens,
+        retires=listed.retires,
+    )
     try:
-        price = find_route(f"{provider}/{name}", {provider: host}, prices).price
+        price = find_route(f"{provider}/{listed.id}", {provider: host}, prices).price
     except Unpriced:
-        return Model(model=name)
-    return Model(
-        model=name,
+        return known
+    window = None if price is FREE else prices.context_window(host.price_provider or provider, listed.id)
+    return structs.replace(
+        known,
         input_usd_per_mtok=_usd_per_mtok(price.base.input),
         output_usd_per_mtok=_usd_per_mtok(price.base.output),
-        context_window=prices.context_window(host.price_provider or provider, name)
-        if price is not FREE
-        else None,
+        context_window=window or listed.context_tokens,
     )
 
 
