@@ -66,6 +66,16 @@ class TestRoom:
             await one.hold(900, Account(tag="blue"))
             assert (await refused(one, 1, Account())).budget.scope == "all"
 
+    async def test_the_budget_that_is_most_in_the_way_is_named(self, tmp_path: Path) -> None:
+        settings = BudgetSettings(total_usd="0.000000001000", day_usd="0.000000000500")
+        async with house(tmp_path, Budgets(settings)) as one:
+            one.settle(await one.hold(300), 300)
+            await one.hold(190)
+            # The job has least left, but only the day can never have room for it.
+            error = await refused(one, 250, capped(250))
+            assert error.budget.period == "day"
+            assert (await refused(one, 100, capped(90))).budget.scope == "job"
+
     async def test_money_left_over_is_free_again_at_once(self, tmp_path: Path) -> None:
         """The settlement may not be on disk yet: who needs its money waits for that, and is not refused."""
         async with house(tmp_path) as one:

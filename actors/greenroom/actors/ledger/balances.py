@@ -195,8 +195,14 @@ class Purse:
         return [bal for budget, bal in self.limits if bal.room(budget.cap_pusd, bound_pusd) is not Room.FITS]
 
     def refusal(self, bound_pusd: int) -> BudgetExceeded:
-        """What to say of the budget that has least room."""
-        budget, balance = min(self.limits, key=lambda limit: limit[1].left_pusd(limit[0].cap_pusd))
+        """What to say of the budget that is most in the way."""
+
+        def in_the_way(limit: tuple[Budget, Balance]) -> tuple[Room, int]:
+            budget, balance = limit
+            cap_pusd = budget.cap_pusd
+            return balance.room(cap_pusd, bound_pusd), -balance.left_pusd(cap_pusd)
+
+        budget, balance = max(self.limits, key=in_the_way)
         return BudgetExceeded(
             budget,
             balance.key.whose,
