@@ -391,11 +391,14 @@ class Flow:
             Refused: no grant.
         """
         session = await self._attempts.acquire(call, attempt)
+        sockets, wire = call.line.sockets, call.wire
+        if sockets.signer is not None:
+            wire = await sockets.signed(wire)
         attempt.sent_s = self._clock.monotonic()
-        url = call.line.sockets.url(call.wire.path)
+        url = sockets.url(wire.path)
         left_s = call.deadline_s - attempt.sent_s
         try:
-            return await send(session, url, call.wire, call.route.settings.stalls, left_s)
+            return await send(session, url, wire, call.route.settings.stalls, left_s)
         except ExchangeFailed as failure:
             attempt.sent_s = attempt.sent_s if failure.sent else None
             raise ProviderFailed(ProviderError(kind=failure.kind, message=str(failure))) from failure

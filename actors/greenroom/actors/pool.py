@@ -8,12 +8,13 @@ its own; no cookie jar, no total timeout and no automatic headers, each of which
 from collections import Counter
 
 import aiohttp
-from msgspec import Struct
+from msgspec import Struct, structs
 from yarl import URL
 
 from greenroom.actors.kernel import Actor, Call, Cast, handles
-from greenroom.actors.providers import codec_for
+from greenroom.actors.providers import WireRequest, codec_for
 from greenroom.actors.settings import ProviderSettings, Secret
+from greenroom.actors.signing import AwsSigner
 
 _KEEP_ALIVE_S = 60.0
 _DNS_TTL_S = 300
@@ -35,6 +36,7 @@ class Sockets:
         self._key = key
         self._urls: dict[str, URL] = {}
         self._session: aiohttp.ClientSession | None = None
+        self.signer = AwsSigner(settings.base_url) if settings.sign == "aws" else None
         self.leases: set[int] = set()
 
     def open(self) -> aiohttp.ClientSession:
@@ -54,6 +56,13 @@ class Sockets:
                 auto_decompress=False,
             )
         return self._session
+
+    async def signed(self, wire: WireRequest) -> WireRequest:
+        """The request with its signature, where there is a `signer`. Raises as `AwsSigner.headers`."""
+        if self.signer is None:
+            return wire
+        headers = await self.signer.headers(wire.method, str(self.url(wire.path)), wire.body)
+        return structs.replace(wire, headers={**wire.headers, **headers})
 
     def url(self, path: str) -> URL:
         """The provider's URL of a path, made once."""

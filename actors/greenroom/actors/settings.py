@@ -87,7 +87,8 @@ class ProviderSettings(_Section, frozen=True):
     `free` means nothing is charged (local hosts); without it a model that has no price is refused. `stream_usage`
     is whether the host takes `stream_options`; `stream_end = "finish_reason"` is for hosts that leave `[DONE]` out.
     `embeddings_base64` is whether vectors are asked for as base64, which costs an eighth of reading JSON numbers.
-    `api_key_env_else` is looked at where `api_key_env` is not set. `api_version` is of Anthropic's wire alone; None: the newest.
+    `api_key_env_else` is looked at where `api_key_env` is not set. `sign = "aws"` has requests signed with the
+    process's AWS credentials instead of sending a key. `api_version` is of Anthropic's wire alone; None: the newest.
     """
 
     base_url: str
@@ -98,6 +99,7 @@ class ProviderSettings(_Section, frozen=True):
     api_key_env: str | None = None
     api_key_env_else: str | None = None
     api_key_file: str | None = None
+    sign: Literal["aws"] | None = None
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stream_usage: bool = True
     stream_end: Literal["done", "finish_reason"] = "done"

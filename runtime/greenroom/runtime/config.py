@@ -71,6 +71,8 @@ def read_key(name: str, host: ProviderSettings, environ: Mapping[str, str]) -> S
     Raises:
         ConfigError: it is missing, empty, cannot be read, or is nothing that an HTTP header can hold. Never shows it.
     """
+    if host.sign is not None:
+        return None
     if host.api_key_file is not None:
         where = f"api_key_file {host.api_key_file}"
         try:

@@ -1,6 +1,7 @@
 """Bedrock's Converse wire: `POST /model/MODEL/converse`, and `/converse-stream` with Amazon's event stream.
 
-Shapes: Amazon Bedrock API reference. The key is a Bedrock API key, sent as a bearer token.
+Shapes: Amazon Bedrock API reference. A Bedrock API key is sent as a bearer token; without one, requests are signed where they
+are sent (`signing`).
 """
 
 from collections.abc import Mapping
