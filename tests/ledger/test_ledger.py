@@ -10,7 +10,7 @@ from anyio import to_thread
 from tests.ledger.house import NOON_MS, House, capped, house
 
 from greenroom.actors.kernel import FakeClock
-from greenroom.actors.ledger import Account, Budget, BudgetExceeded, Budgets, Held
+from greenroom.actors.ledger import Account, Budget, BudgetExceeded, Budgets, Held, accounts
 from greenroom.actors.settings import BudgetSettings, Caps
 from greenroom.actors.storage import StorageFailed
 
@@ -65,6 +65,34 @@ class TestRoom:
             assert (await refused(one, 1, red)).budget.scope == "tag"
             await one.hold(900, Account(tag="blue"))
             assert (await refused(one, 1, Account())).budget.scope == "all"
+
+    async def test_what_was_held_and_settled_without_a_budget_counts_once_there_is_one(
+        self, tmp_path: Path
+    ) -> None:
+        async with house(tmp_path) as one:
+            free = Account(job_id="j", tag="t")
+            one.settle(await one.hold(40, free), 10)
+            await one.all_saved()
+            second = await one.hold(60, free)
+            one.settle(await one.hold(30, free), 20)
+            error = await refused(one, 71, capped(100))
+            assert error.settled_pusd + error.held_pusd == 10 + 20 + 60
+            one.settle(second, 5)
+            await one.hold(65, capped(100))
+            assert (await refused(one, 1, capped(100))).settled_pusd == 35
+            # Others' slices and holds are not the job's.
+            await one.hold(100, capped(100, job_id="i"))
+
+    async def test_many_accounts_come_and_go(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(accounts, "_MAX_KEPT", 20)
+        async with house(tmp_path, Budgets(BudgetSettings(total_usd="0.000000100000"))) as one:
+            for _ in range(3):
+                for number in range(40):
+                    one.settle(await one.hold(10, capped(30, job_id=f"j{number}")), 10)
+            await one.all_saved()
+            for number in (0, 17, 39):
+                assert (await refused(one, 1, capped(30, job_id=f"j{number}"))).settled_pusd == 30
+            one.settle(await one.hold(100_000 - 1200), 0)
 
     async def test_the_budget_that_is_most_in_the_way_is_named(self, tmp_path: Path) -> None:
         settings = BudgetSettings(total_usd="0.000000001000", day_usd="0.000000000500")

@@ -1,10 +1,15 @@
 """Everything the ledger has in memory about money: entries, purses and balances by what they count, open slices."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
+from typing import get_args
 
-from greenroom.actors.ledger.balances import DAY_MS, Balance, Entry, Key, Purse, Waiting, matching, span_of
-from greenroom.actors.ledger.messages import Account, Budget, Hold
+from greenroom.actors.ledger.balances import DAY_MS, Balance, Entry, Key, Purse, Waiting, span_of
+from greenroom.actors.ledger.messages import Account, Budget, Hold, Scope
+
+_Name = tuple[Scope, str | None]
+_SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 _MAX_KEPT = 10_000
 """Purses, and balances, kept in memory before those that nothing is known of but what the rows say are forgotten."""
@@ -27,6 +32,9 @@ class Accounts:
         self.waiting: dict[int, Waiting] = {}
         self._purses: dict[tuple[Account, int], Purse] = {}
         self._balances: dict[Key, Balance] = {}
+        # By what they name, since with many sessions looking at all for each new one would take too long.
+        self._purses_of: defaultdict[_Name, list[Purse]] = defaultdict(list)
+        self._balances_of: defaultdict[_Name, list[Balance]] = defaultdict(list)
         self._prune_at = _MAX_KEPT
 
     def purse(self, hold: Hold) -> Purse:
@@ -48,6 +56,8 @@ class Accounts:
         """The tickets that a balance counts from memory, and must not count from the rows as well."""
         # What is closed already is on disk, and so among the rows.
         balance.settled_pusd = 0
+        if not balance.open_pusd and not balance.settling_pusd:
+            return []
         return [entry.hold.ticket for entry in self.entries.values() if balance in entry.balances]
 
     def _open(self, account: Account, day: int) -> Purse:
@@ -56,8 +66,16 @@ class Accounts:
         at_ms = day * DAY_MS
         budgets = (*self._bind(account), *account.budgets)
         limits = tuple((budget, self._balance(budget, account, at_ms)) for budget in budgets)
-        balances = matching(self._balances.values(), account, at_ms)
+        names = _names(account)
+        balances = tuple(
+            balance
+            for name in names
+            for balance in self._balances_of.get(name, ())
+            if balance.key.covers(account, at_ms)
+        )
         purse = self._purses[account, day] = Purse(account, at_ms, limits, balances, self._next_slice_id())
+        for name in names:
+            self._purses_of[name].append(purse)
         return purse
 
     def _balance(self, budget: Budget, account: Account, at_ms: int) -> Balance:
@@ -65,15 +83,21 @@ class Accounts:
         balance = self._balances.get(key)
         if balance is None:
             balance = self._balances[key] = Balance(key)
-            # Holds and slices that nobody had to count in this scope before are counted from now on.
-            for purse in self._purses.values():
-                if key.covers(purse.account, purse.at_ms):
-                    purse.balances += (balance,)
-                    balance.reserved_pusd += purse.slice.top_pusd
-            for entry in self.entries.values():
-                if key.covers(entry.hold.account, entry.hold.started_at_ms):
-                    entry.count_in(balance)
+            self._balances_of[key.scope, key.whose].append(balance)
+            self._count_from_now_on(balance)
         return balance
+
+    def _count_from_now_on(self, balance: Balance) -> None:
+        """Let a new balance count the holds and slices that nobody had to count in its scope before."""
+        key = balance.key
+        purses = self._purses_of.get((key.scope, key.whose), ())
+        counted = {purse for purse in purses if key.covers(purse.account, purse.at_ms)}
+        for purse in counted:
+            purse.balances += (balance,)
+            balance.reserved_pusd += purse.slice.top_pusd
+        for entry in self.entries.values() if counted else ():
+            if entry.purse in counted:
+                entry.count_in(balance)
 
     def _prune(self) -> None:
         """Forget what can be read from the rows again."""
@@ -90,7 +114,24 @@ class Accounts:
             for key, balance in self._balances.items()
             if id(balance) in bound or not balance.loaded
         }
+        self._purses_of.clear()
+        for purse in self._purses.values():
+            for name in _names(purse.account):
+                self._purses_of[name].append(purse)
+        self._balances_of.clear()
+        for balance in self._balances.values():
+            self._balances_of[balance.key.scope, balance.key.whose].append(balance)
         self._prune_at = max(_MAX_KEPT, 2 * (len(self._purses) + len(self._balances)))
+
+
+def _names(account: Account) -> list[_Name]:
+    """The scopes that an account is in, and by what name."""
+    names: list[_Name] = [("all", None)]
+    for scope in _SCOPES:
+        whose = account.of(scope)
+        if whose is not None:
+            names.append((scope, whose))
+    return names
 
 
 class OpenSlices:

@@ -12,7 +12,7 @@ answer leaves over is free again once its settlement is on disk, milliseconds la
 that and is not refused.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Literal
@@ -287,8 +287,3 @@ class Waiting:
         self.hold = hold
         self.purse = purse
         self.replies = replies
-
-
-def matching(keys: Iterable[Balance], account: Account, at_ms: int) -> tuple[Balance, ...]:
-    """The balances that count an attempt."""
-    return tuple(balance for balance in keys if balance.key.covers(account, at_ms))
