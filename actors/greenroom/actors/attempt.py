@@ -16,6 +16,7 @@ from msgspec import Raw, Struct, structs
 
 from greenroom.actors.catalog import Route
 from greenroom.actors.events import (
+    AttemptFailed,
     CallDone,
     FinishReason,
     ProviderError,
@@ -211,6 +212,19 @@ def reply_of(call: CallState, attempt: Attempt, completion: Completion) -> Reply
         logprobs=completion.logprobs,
         max_tokens_set=call.max_tokens_set,
         reasoning_state=completion.reasoning_state,
+    )
+
+
+def attempt_failed(
+    call: CallState, error: ProviderError, retry_in_s: float | None, cost_pusd: int
+) -> AttemptFailed:
+    """The event of one attempt that failed; `retry_in_s` is None where the call is given up."""
+    return AttemptFailed(
+        call_id=call.id,
+        error=error,
+        retry_in_s=retry_in_s,
+        cost_pusd=cost_pusd,
+        job_id=call.account.job_id,
     )
 
 

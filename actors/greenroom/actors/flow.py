@@ -27,6 +27,7 @@ from greenroom.actors.attempt import (
     RuntimeFailed,
     Terms,
     again,
+    attempt_failed,
     begin_call,
     call_done,
     reply_of,
@@ -36,7 +37,6 @@ from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS, input_tokens_bound, o
 from greenroom.actors.catalog import Resolve, Route
 from greenroom.actors.embedding import Embeddings, embed_in_parts
 from greenroom.actors.events import (
-    AttemptFailed,
     Event,
     Finished,
     ProviderError,
@@ -283,15 +283,7 @@ class Flow:
                 error = failure.error
             left_s = call.deadline_s - self._clock.monotonic()
             delay_s = retry_delay_s(error, attempts, self._retries, left_s, random.uniform)
-            self._tell(
-                AttemptFailed(
-                    call_id=call.id,
-                    error=error,
-                    retry_in_s=delay_s,
-                    cost_pusd=call.cost_pusd - before_pusd,
-                    job_id=call.account.job_id,
-                )
-            )
+            self._tell(attempt_failed(call, error, delay_s, call.cost_pusd - before_pusd))
             if delay_s is None:
                 raise ProviderFailed(error, cost_pusd=call.cost_pusd)
             await self._clock.sleep(delay_s)
@@ -439,15 +431,7 @@ class Flow:
         return self._done(live.call, live.attempt, live.completion())
 
     def _gave_up(self, live: LiveStream, error: ProviderError) -> None:
-        self._tell(
-            AttemptFailed(
-                call_id=live.call.id,
-                error=error,
-                retry_in_s=None,
-                cost_pusd=live.attempt.cost_pusd,
-                job_id=live.call.account.job_id,
-            )
-        )
+        self._tell(attempt_failed(live.call, error, None, live.attempt.cost_pusd))
 
     def _done(self, call: CallState, attempt: Attempt, completion: Completion) -> Reply:
         self._tell(call_done(call, attempt, self._clock.monotonic()))
