@@ -94,22 +94,9 @@ class Upstream(Struct):
 
 
 @contextmanager
-def upstream(*options: str, core: int) -> Generator[Upstream]:
-    """`greenroom simulate` in a process of its own, on another core."""
-    command = [sys.executable, "-m", "greenroom.runtime.cli", "simulate", "--port", "0", "--json", *options]
-    with _serving(command, core) as (line, pid):
-        yield Upstream(json.loads(line)["openai_base_url"], pid)
-
-
-@contextmanager
 def canned_upstream(core: int) -> Generator[Upstream]:
-    """`_peers/canned.py` in a process of its own, on another core; its base URL lacks the part that says how it streams."""
-    with _serving([sys.executable, "-m", "benchmarks._peers.canned"], core) as (line, pid):
-        yield Upstream(f"http://127.0.0.1:{int(line)}", pid)
-
-
-@contextmanager
-def _serving(command: list[str], core: int) -> Generator[tuple[str, int]]:
+    """`_peers/canned.py` in a process of its own, on another core; its base URL lacks the part that says how it answers."""
+    command = [sys.executable, "-m", "benchmarks._peers.canned"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         assert process.stdout is not None
         try:
@@ -118,7 +105,7 @@ def _serving(command: list[str], core: int) -> Generator[tuple[str, int]]:
                 raise RuntimeError(f"the upstream did not start: {' '.join(command)}")
             if hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(process.pid, {core})
-            yield line, process.pid
+            yield Upstream(f"http://127.0.0.1:{int(line)}", process.pid)
         finally:
             process.terminate()
             process.wait(10)

@@ -3,7 +3,7 @@
 The loop: aiohttp as it comes, a semaphore, `json`, each answer appended to a JSONL file; nothing durable, no retries, no
 costs. The same loop around the OpenAI SDK and around litellm. curator, which keeps its answers as greenroom does.
 greenroom: every result and every ledger row on disk before it counts, resumable after `kill -9`. Each is a process of its own on
-one core; the upstream, `greenroom simulate`, is on another, and its ceiling is told. The slow ones get fewer rounds.
+one core; the upstream answers from memory after 50 ms, on another core, and its ceiling is told. The slow ones get fewer rounds.
 
     python -m benchmarks batch [--rounds 5] [--slow-rounds 1] [--lines 20000] [--in-flight 512] [--megabytes 100] [--json]
 
@@ -31,9 +31,8 @@ from benchmarks._contenders import (
     medians,
     started,
 )
-from benchmarks._harness import Result, Upstream, environment, pin, ratios, report, two_cores, upstream
+from benchmarks._harness import Result, Upstream, canned_upstream, environment, pin, ratios, report, two_cores
 
-_LATENCY = "50ms"
 _PROMPT = "Classify as one of: billing, bug, feature request. Ticket {}: the export button does nothing since Tuesday."
 _PLAIN, _CURATOR = "plain aiohttp loop", "curator"
 _JOBS = (
@@ -100,7 +99,7 @@ def _megabytes(used: resource.struct_rusage) -> float:
 
 
 def results(figures: Rounds, options: argparse.Namespace, memory_mb: float) -> list[Result]:
-    job = f"{options.lines} lines at {_LATENCY}, {options.in_flight} in flight"
+    job = f"{options.lines} lines at 50 ms, {options.in_flight} in flight"
     ours = column(figures[OURS], "wall_s")
     found: list[Result] = []
     if _PLAIN in figures:
@@ -130,11 +129,12 @@ def main(argv: list[str]) -> int:
     add_python_option(parser)
     options = parser.parse_args(argv)
     core, other = two_cores()
-    with tempfile.TemporaryDirectory() as name, upstream("--latency", _LATENCY, core=other) as server:
+    with tempfile.TemporaryDirectory() as name, canned_upstream(other) as server:
         source = Path(name) / "lines.jsonl"
         write_input(source, options.lines)
         modules = [
-            (one, f"batch_jobs {job} {server.base_url} {source} {options.in_flight}") for one, job in _JOBS
+            (one, f"batch_jobs {job} {server.base_url}/slow/v1 {source} {options.in_flight}")
+            for one, job in _JOBS
         ]
         with started(modules, core=core, pythons=options.python) as (contenders, lacks):
             compared = {one.name: one.version for one in contenders}
@@ -144,8 +144,8 @@ def main(argv: list[str]) -> int:
             could = ceiling(server, before_s, answered)
     before = os.sched_getaffinity(0)
     pin({core})
-    with upstream(core=other) as server:
-        memory_mb = peak_memory_mb(server.base_url, options.megabytes, 64)
+    with canned_upstream(other) as server:
+        memory_mb = peak_memory_mb(f"{server.base_url}/burst/v1", options.megabytes, 64)
     pin(before)
     found = [*results(figures, options, memory_mb), could]
     return report("batch", found, compared, as_json=options.json, lacks=lacks)

@@ -6,6 +6,7 @@ being the number of lines, and tells wall and CPU seconds and the peak of reside
 
 import asyncio
 import importlib
+import importlib.util
 import json
 import os
 import resource
@@ -90,10 +91,12 @@ def curator(base_url: str, in_flight: int) -> Job:
         "CURATOR_DISABLE_RICH_DISPLAY": "1",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }
-    tokenizers = Path(_library("litellm").__file__).parent / "litellm_core_utils" / "tokenizers"
-    os.environ.setdefault(
-        "TIKTOKEN_CACHE_DIR", str(tokenizers)
-    )  # else tiktoken asks the network for what litellm has
+    bundled = importlib.util.find_spec("litellm")
+    if (
+        bundled is not None and bundled.origin is not None
+    ):  # else tiktoken asks the network for what litellm has
+        tokenizers = Path(bundled.origin).parent / "litellm_core_utils" / "tokenizers"
+        os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(tokenizers))
     library = _library("bespokelabs.curator")
 
     def prompt(self: Any, line: dict[str, str]) -> str:

@@ -1,7 +1,7 @@
 """An upstream that costs next to nothing: chat completions from memory, on a bare asyncio protocol.
 
 Paths end in `/chat/completions`. A request with `"stream":true` is answered with server-sent events: below `/burst` all of them
-in one write, below `/paced` one write every 10 ms. The first line out is the port.
+in one write, below `/paced` one write every 10 ms. Below `/slow` a whole answer takes 50 ms. The first line out is the port.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ _TEXT = "The sky is blue because air scatters short waves of sunlight more than 
 _BURST_CHUNKS = 1000
 _PACED_CHUNKS = 100
 _PACE_S = 0.01
+_LATENCY_S = 0.05
 
 
 def _answer() -> bytes:
@@ -88,11 +89,15 @@ class Canned(asyncio.Protocol):
             return
         self._received = rest[length:]
         body = rest[:length]
-        if b'"stream":true' not in body and b'"stream": true' not in body:
+        path = head.split(b"\r\n", 1)[0]
+        loop = asyncio.get_running_loop()
+        if b"/slow/" in path:
+            loop.call_later(_LATENCY_S, self._transport.write, _WHOLE)
+        elif b'"stream":true' not in body and b'"stream": true' not in body:
             self._transport.write(_WHOLE)
-        elif b"/paced/" in head.split(b"\r\n", 1)[0]:
+        elif b"/paced/" in path:
             self._transport.write(_STREAM_HEAD)
-            asyncio.get_running_loop().call_later(random.random() * _PACE_S, self._next, 0)
+            loop.call_later(random.random() * _PACE_S, self._next, 0)
         else:
             self._transport.write(_BURST)
 
