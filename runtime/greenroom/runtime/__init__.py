@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from greenroom.actors.events import ProviderError as ProviderError
     from greenroom.actors.events import ProviderFailed as ProviderFailed
     from greenroom.actors.events import ReasoningDelta as ReasoningDelta
+    from greenroom.actors.events import ReasoningState as ReasoningState
     from greenroom.actors.events import RefusalDelta as RefusalDelta
     from greenroom.actors.events import Started as Started
     from greenroom.actors.events import StreamEvent as StreamEvent
@@ -40,6 +41,7 @@ _HOMES = {
     "ProviderError": "greenroom.actors.events",
     "ProviderFailed": "greenroom.actors.events",
     "ReasoningDelta": "greenroom.actors.events",
+    "ReasoningState": "greenroom.actors.events",
     "RefusalDelta": "greenroom.actors.events",
     "Reply": "greenroom.actors.flow",
     "Runtime": "greenroom.runtime.runtime",
