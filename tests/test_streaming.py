@@ -669,6 +669,21 @@ class TestLeaving:
             await until(lambda: server.open_connections == 0)
         assert [row.outcome for row in await rows_of(tmp_path)] == ["cancelled", "cancelled"]
 
+    async def test_a_runtime_that_is_left_gives_up_streams_that_have_no_content_yet(
+        self, tmp_path: Path
+    ) -> None:
+        async with raw_server(says_then_waits(CHUNKED_EVENTS, chunked(delta("")))) as server:
+            async with Runtime(settings(server.base_url, tmp_path), environ={}) as rt:
+                entering = asyncio.create_task(told(ask(rt)))
+                await server.asked.wait()
+            with pytest.raises(Closed):
+                await entering
+            with pytest.raises(RuntimeError, match="not running"):
+                ask(rt)
+            await asyncio.wait_for(server.closed.wait(), 10)
+        (row,) = await rows_of(tmp_path)
+        assert (row.outcome, row.estimated) == ("cancelled", 1)
+
     async def test_refusals_are_raised_on_entering(self, tmp_path: Path) -> None:
         async with (
             raw_server(GOOD) as server,
