@@ -5,6 +5,7 @@ Nothing here knows of models or money; `flow` and `streaming` call it, and it ca
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
 
 import aiohttp
 from msgspec import Struct
@@ -13,6 +14,8 @@ from yarl import URL
 from greenroom.actors.events import ErrorKind
 from greenroom.actors.providers import WireRequest
 from greenroom.actors.settings import Stalls
+
+_T_co = TypeVar("_T_co", covariant=True)
 
 _MAX_BODY_BYTES = 64 * 1024 * 1024
 """Larger than any whole answer of any provider; a body beyond it is a server gone wrong, not an answer."""
@@ -44,6 +47,14 @@ class ExchangeFailed(Exception):
         super().__init__(message)
         self.kind: ErrorKind = kind
         self.sent = sent
+
+
+class Send(Protocol[_T_co]):
+    """`exchange`, or `open_stream`."""
+
+    async def __call__(
+        self, session: aiohttp.ClientSession, url: URL, request: WireRequest, stalls: Stalls, left_s: float, /
+    ) -> _T_co: ...
 
 
 async def exchange(

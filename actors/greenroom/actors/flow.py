@@ -10,11 +10,9 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-import aiohttp
 from msgspec import structs
-from yarl import URL
 
 from greenroom.actors.attempt import (
     Answered,
@@ -42,7 +40,7 @@ from greenroom.actors.events import (
     ProviderError,
     ProviderFailed,
 )
-from greenroom.actors.exchange import Answer, ExchangeFailed, StreamBody, exchange, open_stream
+from greenroom.actors.exchange import Answer, ExchangeFailed, Send, StreamBody, exchange, open_stream
 from greenroom.actors.kernel import ActorExited, ActorRef, Clock
 from greenroom.actors.ledger import Account, Budgets, Outbox
 from greenroom.actors.limiter import INTERACTIVE
@@ -56,23 +54,14 @@ from greenroom.actors.providers import (
 )
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest
 from greenroom.actors.retry import retry_delay_s
-from greenroom.actors.settings import Retries, Stalls
+from greenroom.actors.settings import Retries
 from greenroom.actors.streaming import EventStream, LiveStream
 
 __all__ = ["Closed", "Flow", "Reply", "RuntimeFailed", "again"]
 
 _NOBODY = Account()
 _T = TypeVar("_T")
-_T_co = TypeVar("_T_co", covariant=True)
 _A = TypeVar("_A", bound=Answered)
-
-
-class _Send(Protocol[_T_co]):
-    """`exchange` or `open_stream`."""
-
-    async def __call__(
-        self, session: aiohttp.ClientSession, url: URL, request: WireRequest, stalls: Stalls, left_s: float, /
-    ) -> _T_co: ...
 
 
 class Flow:
@@ -375,7 +364,7 @@ class Flow:
             await live.aclose()
         return self._streamed(live)
 
-    async def _send(self, call: CallState, attempt: Attempt, send: _Send[_T]) -> _T:
+    async def _send(self, call: CallState, attempt: Attempt, send: Send[_T]) -> _T:
         """Be granted what an attempt needs, and send.
 
         Raises:
