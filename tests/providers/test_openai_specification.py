@@ -5,6 +5,7 @@ specification (`openai_chat.openapi.json`, MIT). `npm install @stdy/cli` puts it
 """
 
 import asyncio
+import os
 import shutil
 import socket
 import subprocess
@@ -40,11 +41,16 @@ def judge() -> Iterator[str]:
         port = taken.getsockname()[1]
     specification = Path(__file__).with_name("openai_chat.openapi.json")
     command = [STEADY, "--host", "127.0.0.1", "-p", str(port), "-q", str(specification)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    # On a CI service it words its output otherwise.
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
-        assert any(b"Ready to accept requests" in line for line in process.stdout), "it did not start"
-        yield f"http://127.0.0.1:{port}"
-        process.kill()
+        try:
+            assert any(b"Ready to accept requests" in line for line in process.stdout), "it did not start"
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            # A kill would end the script that npm puts before it, and leave the judge behind.
+            process.terminate()
 
 
 @pytest.fixture
