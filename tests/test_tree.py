@@ -289,6 +289,18 @@ def said(caplog: pytest.LogCaptureFixture, text: str) -> int:
     )
 
 
+async def keep_asking(rt: Runtime) -> None:
+    while True:
+        await rt.chat("acme/fast", "hello", max_tokens=20)
+
+
+async def keep_streaming(rt: Runtime) -> None:
+    while True:
+        async with rt.stream("acme/fast", "hello", max_tokens=20) as events:
+            async for _ in events:
+                pass
+
+
 class TestTheRootGivesUp:
     """Nobody is left to answer a call by name, so everybody who waits is told."""
 
@@ -300,14 +312,15 @@ class TestTheRootGivesUp:
             async with runtime(simulator, tmp_path, intensity=1) as rt:
                 job = await start(rt, source)
                 await until_stored(tmp_path, LINES // 4)
-                chat = asyncio.create_task(rt.chat("acme/fast", "in flight"))
+                chats = asyncio.create_task(keep_asking(rt))
+                streams = asyncio.create_task(keep_streaming(rt))
                 await until(lambda: not tree(rt).outbox.empty)
                 if how == "intensity":
                     await kill(rt, "store")
                     system(rt).kill(named(rt, "store"))
                 else:
                     system(rt).kill(tree(rt).root)
-                for waiting in (job.wait(), job.progress(), chat):
+                for waiting in (job.wait(), job.progress(), chats, streams):
                     with pytest.raises(RuntimeFailed, match="root supervisor gave up"):
                         await waiting
                 for asked in (rt.chat("acme/fast", "later"), start(rt, source)):
