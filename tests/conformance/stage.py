@@ -23,10 +23,11 @@ async def system(clock: FakeClock, reports: list[Report]) -> AsyncIterator[Actor
     async with ActorSystem(clock=clock, on_report=reports.append) as opened:
         yield opened
         # what a failed test left hanging is killed when its time is up, so time must pass
-        passing = asyncio.create_task(_pass(clock))
+        passing = asyncio.create_task(pass_time(clock))
     passing.cancel()
 
 
-async def _pass(clock: FakeClock) -> None:
+async def pass_time(clock: FakeClock) -> None:
+    """Move the clock until cancelled."""
     while True:
         await clock.advance(1.0)

@@ -24,7 +24,14 @@ class Request(Generic[ReplyT]):
         self._envelope = envelope
         self._future = future
         self.clock = clock  # what tells its timeouts
-        future.add_done_callback(_look)
+        future.add_done_callback(self._ended)
+
+    def _ended(self, future: "asyncio.Future[Any]") -> None:
+        envelope = self._envelope
+        if envelope is not None and envelope.queue is not None:
+            envelope.queue.pop(envelope, None)  # its deadline concerns nobody any more
+        if not future.cancelled():
+            future.exception()  # looked at, so that nobody warns of one that is never waited for
 
     @property
     def done(self) -> bool:
@@ -195,8 +202,3 @@ async def _wait(wake: asyncio.Event, clock: Clock, timeout: float | None) -> Non
     finally:
         if timer is not None:
             timer.cancel()
-
-
-def _look(future: "asyncio.Future[Any]") -> None:
-    if not future.cancelled():
-        future.exception()  # looked at, so that nobody warns of one that is never waited for
