@@ -196,11 +196,11 @@ def test_what_a_scope_is_charged_counts_the_held_at_their_bound(database: Databa
     rows.append(hold(4, job_id="j", started_at_ms=DAY_MS))
     write(database, Write(holds().statement, tuple(rows)))
     write(database, Write(SETTLE, (settle(2, job_id="j"),)))
-    assert ask(path, charged()) == [(400, 3000)]
-    assert ask(path, charged(where=("job_id", "j"))) == [(400, 2000)]
-    assert ask(path, charged(where=("job_id", "j"), without=[1, 3])) == [(400, 1000)]
-    assert ask(path, charged(since_ms=DAY_MS, until_ms=2 * DAY_MS)) == [(0, 1000)]
-    assert ask(path, charged(where=("tag", "none"))) == [(0, 0)]
+    assert ask(path, *charged()) == [(400, 3000)]
+    assert ask(path, *charged(where=("job_id", "j"))) == [(400, 2000)]
+    assert ask(path, *charged(where=("job_id", "j"), without=[1, 3])) == [(400, 1000)]
+    assert ask(path, *charged(since_ms=DAY_MS, until_ms=2 * DAY_MS)) == [(0, 1000)]
+    assert ask(path, *charged(where=("tag", "none"))) == [(0, 0)]
     assert ask(path, *settled_by(0)) == [(400,)]
     assert ask(path, *settled_by(1)) == [(0,)]
 
@@ -295,11 +295,11 @@ def test_finished_items_and_results_come_page_by_page(database: Database, path: 
         (reclaim(1, 1, [2]).statement, "ix_attempts_held"),
         (spend("model", job_id="j"), "ix_attempts_job_id"),
         (spend("model", since_ms=5), "ix_attempts_started_at_ms"),
-        (charged(where=("job_id", "j")), "ix_attempts_job_id"),
-        (charged(where=("session_id", "s")), "ix_attempts_session_id"),
-        (charged(where=("key_id", "k")), "ix_attempts_key_id"),
-        (charged(where=("tag", "t")), "ix_attempts_tag"),
-        (charged(since_ms=5, until_ms=6), "ix_attempts_started_at_ms"),
+        (charged(where=("job_id", "j"))[0], "ix_attempts_job_id"),
+        (charged(where=("session_id", "s"))[0], "ix_attempts_session_id"),
+        (charged(where=("key_id", "k"))[0], "ix_attempts_key_id"),
+        (charged(where=("tag", "t"))[0], "ix_attempts_tag"),
+        (charged(since_ms=5, until_ms=6)[0], "ix_attempts_started_at_ms"),
         (settled_by(1)[0], "PRIMARY KEY"),
     ],
 )

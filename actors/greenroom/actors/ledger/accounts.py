@@ -38,7 +38,7 @@ class Accounts:
         self._prune_at = _MAX_KEPT
 
     def purse(self, hold: Hold) -> Purse:
-        """The purse that a hold is taken from. Where balances are new, they wait in `unloaded` to be loaded."""
+        """The purse that a hold is taken from. New balances have yet to be loaded."""
         day = hold.started_at_ms // DAY_MS
         purse = self._purses.get((hold.account, day))
         return purse or self._open(hold.account, day)
@@ -47,10 +47,6 @@ class Accounts:
         """Count a hold that is decided on; `held` as in `Entry`."""
         entry = self.entries[hold.ticket] = Entry(hold, purse or self.purse(hold), held=held)
         return entry
-
-    def unloaded(self, purse: Purse) -> list[Balance]:
-        """The balances that bind a purse, and of which it is not known what was spent before."""
-        return [balance for _, balance in purse.limits if not balance.loaded]
 
     def begin_loading(self, balance: Balance) -> list[int]:
         """The tickets that a balance counts from memory, and must not count from the rows as well."""
@@ -139,6 +135,7 @@ class OpenSlices:
 
     def __init__(self) -> None:
         self._purses: set[Purse] = set()
+        self._anybody_rests = False
 
     @property
     def reserved_pusd(self) -> int:
@@ -169,7 +166,10 @@ class OpenSlices:
             elif entry.settle is None and not entry.granted:
                 asked.setdefault(entry.purse, []).append(bound_pusd)
         changing: list[Purse] = []
-        for purse in {*asked, *self._purses}:
+        # Those that nothing goes to the disk for change only when they rest, or when somebody waits for their money.
+        others = self._purses if blocked or self._anybody_rests else ()
+        self._anybody_rests = False
+        for purse in {*asked, *confirming, *others}:
             size = _size(purse, asked.get(purse, []), confirming.get(purse, 0), blocked)
             if size is not None and size != purse.slice.confirmed_pusd:
                 before_pusd = purse.slice.top_pusd
@@ -192,7 +192,8 @@ class OpenSlices:
         """Look who rests; true if somebody does, and should be resized."""
         for purse in self._purses:
             purse.slice.quiet_ticks += 1
-        return any(purse.slice.resting for purse in self._purses)
+        self._anybody_rests = any(purse.slice.resting for purse in self._purses)
+        return self._anybody_rests
 
     @staticmethod
     def confirm(entry: Entry) -> None:

@@ -125,7 +125,7 @@ class Ledger(Actor):
         self._entries = self._accounts.entries
         self._waiting = self._accounts.waiting
         self._blocked: set[Balance] = set()
-        self._loading: set[Balance] = set()
+        self._loading: dict[Balance, list[Waiting]] = {}
         self._slices = OpenSlices()
         self._settled_pusd = 0
         self._fresh: dict[int, Entry] = {}
@@ -183,11 +183,7 @@ class Ledger(Actor):
 
     @handles
     def collect(self, message: Collect) -> None:
-        if self._waiting:
-            # Somebody may want what is left over.
-            self._collect()
-        else:
-            self._flush_soon()
+        self._flush_soon()
 
     @handles
     def settle(self, message: Settle) -> None:
@@ -315,29 +311,27 @@ class Ledger(Actor):
     def _decide_or_wait(self, hold: Hold, purse: Purse, reply_to: ReplyTo[Held]) -> None:
         """Decide at once, if what is needed is known and nobody is overtaken."""
         self._collect()
-        for balance in self._accounts.unloaded(purse):
-            self._load(balance)
-        overtakes = hold.wait and not self._blocked.isdisjoint(balance for _, balance in purse.limits)
         waiting = self._waiting[hold.ticket] = Waiting(hold, purse, [reply_to])
-        if not overtakes:
-            self._decide(waiting)
+        if purse.loaded:
+            self._decide_in_turn(waiting)
+        else:
+            self._load(waiting)
 
     def _serve(self) -> None:
         """Look at those who wait, in order of arrival; who waits for a budget is not overtaken in it."""
         self._collect()
         self._blocked.clear()
         for waiting in list(self._waiting.values()):
-            limits = waiting.purse.limits
-            if waiting.hold.wait and not self._blocked.isdisjoint(balance for _, balance in limits):
-                continue
+            if waiting.purse.loaded:
+                self._decide_in_turn(waiting)
+
+    def _decide_in_turn(self, waiting: Waiting) -> None:
+        if not waiting.hold.wait or self._blocked.isdisjoint(waiting.purse.bound_by):
             self._decide(waiting)
 
     def _decide(self, waiting: Waiting) -> None:
         """Grant, refuse, or leave waiting."""
         hold, purse = waiting.hold, waiting.purse
-        if not purse.loaded:
-            self._blocked.update(balance for _, balance in purse.limits)
-            return
         room = purse.room(hold.bound_pusd)
         if room is Room.FITS:
             del self._waiting[hold.ticket]
@@ -367,31 +361,38 @@ class Ledger(Actor):
 
     # --- what was spent before --------------------------------------------------------------------------------------
 
-    def _load(self, balance: Balance) -> None:
-        if balance not in self._loading:
-            self._loading.add(balance)
-            query = spent_before(balance.key, self._accounts.begin_loading(balance))
-            self.pipe_to_self(self._ask(query), tag=balance)
+    def _load(self, waiting: Waiting) -> None:
+        """Ask for what is not known yet, one balance after the other."""
+        balance = next(one for one in waiting.purse.bound_by if not one.loaded)
+        if (others := self._loading.get(balance)) is not None:
+            others.append(waiting)
+            return
+        self._loading[balance] = [waiting]
+        query = spent_before(balance.key, self._accounts.begin_loading(balance))
+        self.pipe_to_self(self._ask(query), tag=balance)
 
     async def _ask(self, query: Query) -> Rows:
         return await self._store.call(query, timeout=_LOAD_TIMEOUT_S)
 
     def _loaded(self, balance: Balance, answer: Piped) -> None:
-        self._loading.discard(balance)
-        if answer.error is None:
-            ((settled_pusd, held_pusd),) = cast("list[tuple[int, int]]", answer.value)
-            # What is held by nobody here is another runtime's, or was never settled: it may yet be charged.
-            balance.settled_pusd += settled_pusd + held_pusd
-            balance.loaded = True
-        else:
-            error = answer.error
-            if not isinstance(error, Refused):
-                error = StorageFailed(f"what was spent before cannot be read: {error!r}")
-            for waiting in list(self._waiting.values()):
-                if balance in self._accounts.unloaded(waiting.purse):
-                    del self._waiting[waiting.hold.ticket]
-                    _refuse(waiting.replies, error)
-        self._serve()
+        # Who has given up meanwhile waits no more.
+        loading = [one for one in self._loading.pop(balance) if self._waiting.get(one.hold.ticket) is one]
+        if answer.error is not None:
+            unread = StorageFailed(f"what was spent before cannot be read: {answer.error!r}")
+            error = answer.error if isinstance(answer.error, Refused) else unread
+            for waiting in loading:
+                del self._waiting[waiting.hold.ticket]
+                _refuse(waiting.replies, error)
+            return
+        ((settled_pusd, held_pusd),) = cast("list[tuple[int, int]]", answer.value)
+        # What is held by nobody here is another runtime's, or was never settled: it may yet be charged.
+        balance.settled_pusd += settled_pusd + held_pusd
+        balance.loaded = True
+        for waiting in loading:
+            if waiting.purse.loaded:
+                self._decide_in_turn(waiting)
+            else:
+                self._load(waiting)
 
     # --- on the way to the disk -------------------------------------------------------------------------------------
 

@@ -161,7 +161,7 @@ class Balance:
 class Purse:
     """An account on one day: what binds it, what counts it, and its slice."""
 
-    __slots__ = ("account", "at_ms", "balances", "limits", "slice")
+    __slots__ = ("_loaded", "account", "at_ms", "balances", "bound_by", "limits", "slice")
 
     def __init__(
         self,
@@ -174,13 +174,17 @@ class Purse:
         self.account = account
         self.at_ms = at_ms
         self.limits = limits
+        self.bound_by = tuple(balance for _, balance in limits)
         self.balances = balances
+        self._loaded = not limits
         self.slice = Slice(slice_id)
 
     @property
     def loaded(self) -> bool:
         """Whether what its budgets had spent before is known."""
-        return all(balance.loaded for _, balance in self.limits)
+        # Once known, it stays so.
+        self._loaded = self._loaded or all(balance.loaded for balance in self.bound_by)
+        return self._loaded
 
     def room(self, bound_pusd: int) -> Room:
         """Whether all its budgets have room. What costs nothing always fits."""

@@ -46,8 +46,7 @@ def writes(
 
 def spent_before(key: Key, without: Collection[int]) -> Query:
     """Ask what the rows say of a balance; tickets in `without` are counted from memory."""
-    statement = charged(where=key.column, since_ms=key.since_ms, until_ms=key.until_ms, without=without)
-    return Query(statement)
+    return Query(*charged(where=key.column, since_ms=key.since_ms, until_ms=key.until_ms, without=without))
 
 
 class TakenOver(Struct, frozen=True):

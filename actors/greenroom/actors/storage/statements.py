@@ -4,6 +4,7 @@ Every write here may be applied twice without harm, which is what lets a save be
 """
 
 from collections.abc import Collection, Iterable
+from functools import cache
 from typing import Literal, NamedTuple
 
 from sqlalchemy import (
@@ -11,7 +12,7 @@ from sqlalchemy import (
     Boolean,
     Executable,
     Integer,
-    Table,
+    Select,
     and_,
     bindparam,
     case,
@@ -214,7 +215,8 @@ def charge_slices(runtime_id: int, now_ms: int, dead: Iterable[int] | None = Non
     )
 
 
-Scope = tuple[Literal["job_id", "session_id", "key_id", "tag"], str]
+_Column = Literal["job_id", "session_id", "key_id", "tag"]
+Scope = tuple[_Column, str]
 """Whose rows: a column that names the scope, and its value."""
 
 
@@ -224,7 +226,7 @@ def charged(
     since_ms: int | None = None,
     until_ms: int | None = None,
     without: Collection[int] = (),
-) -> Executable:
+) -> tuple[Executable, Parameters]:
     """Ask what rows amount to, in pico-dollars: the settled at their cost, the held at their bound. One row of two.
 
     Args:
@@ -233,11 +235,26 @@ def charged(
         until_ms: attempts started before.
         without: ids to leave out.
     """
+    given = {"whose": where and where[1], "since_ms": since_ms, "until_ms": until_ms}
+    found = _charged(where and where[0], since_ms is not None, until_ms is not None)
+    if without:
+        found = found.where(attempts.c.id.not_in(without))
+    return found, {name: value for name, value in given.items() if value is not None}
+
+
+@cache
+def _charged(column: _Column | None, since: bool, until: bool) -> Select[int, int]:  # noqa: FBT001 - two facts, one caller
+    # Built once each: building one costs more than asking.
     columns = attempts.c
     held = columns.state == literal_column("'held'")
     found = select(_total(columns.cost_pusd), _total(case((held, columns.held_pusd))))
-    found = found.where(*_within(attempts, columns.started_at_ms, where, since_ms, until_ms))
-    return found.where(columns.id.not_in(without)) if without else found
+    if column is not None:
+        found = found.where(columns[column] == bindparam("whose"))
+    if since:
+        found = found.where(columns.started_at_ms >= bindparam("since_ms"))
+    if until:
+        found = found.where(columns.started_at_ms < bindparam("until_ms"))
+    return found
 
 
 def set_aside(
@@ -245,19 +262,12 @@ def set_aside(
 ) -> Executable:
     """Ask what slices amount to, in pico-dollars: one row of one. Arguments as those of `charged`."""
     found = select(_total(slices.c.reserved_pusd))
-    return found.where(*_within(slices, slices.c.opened_at_ms, where, since_ms, until_ms))
-
-
-def _within(
-    table: Table, at_ms: ColumnElement[int], where: Scope | None, since_ms: int | None, until_ms: int | None
-) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
     if where is not None:
-        found.append(table.c[where[0]] == where[1])
+        found = found.where(slices.c[where[0]] == where[1])
     if since_ms is not None:
-        found.append(at_ms >= since_ms)
+        found = found.where(slices.c.opened_at_ms >= since_ms)
     if until_ms is not None:
-        found.append(at_ms < until_ms)
+        found = found.where(slices.c.opened_at_ms < until_ms)
     return found
 
 

@@ -128,7 +128,7 @@ def _left(database: ReadOnly, budgets: Budgets, now_ms: int) -> list[BudgetLeft]
 def _left_of(database: ReadOnly, name: str | None, budget: Budget, now_ms: int) -> BudgetLeft:
     since_ms, until_ms = span_of(budget.period, now_ms)
     where = Key(budget.scope, name).column
-    ((settled_pusd, held_pusd),) = database.read(charged(where=where, since_ms=since_ms, until_ms=until_ms))
+    ((settled_pusd, held_pusd),) = database.read(*charged(where=where, since_ms=since_ms, until_ms=until_ms))
     ((slices_pusd,),) = database.read(set_aside(where=where, since_ms=since_ms, until_ms=until_ms))
     settled, held, slices = (cast("int", value) for value in (settled_pusd, held_pusd, slices_pusd))
     return BudgetLeft(
