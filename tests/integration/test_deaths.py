@@ -317,42 +317,55 @@ def rt_waits_to_settle(clock: FakeClock) -> bool:
     return due is not None and due <= 1.0
 
 
-LOSES_ITS_ROOT = """
+KILLS_AN_ACTOR = """
 import sys
 from greenroom.runtime import runtime
 from greenroom.runtime.cli import main
 
+victim, *sys.argv[1:] = sys.argv[1:]
 start_job = runtime.Runtime.start_job
 
-async def start_and_lose(self, opened):
+async def start_and_kill(self, opened):
     job = await start_job(self, opened)
-    self._system.kill(self._tree.root)
+    self._system.kill(self._system.named(victim))
     return job
 
-runtime.Runtime.start_job = start_and_lose
-sys.argv = ["greenroom", "run", "in.jsonl"]
+runtime.Runtime.start_job = start_and_kill
 main()
 """
 
 
-def test_the_command_says_that_its_actors_failed_and_goes_on_the_next_time(greenroom: Greenroom) -> None:
-    simulator = greenroom.simulate()
-    greenroom.configure(simulator.base_url)
-    greenroom.prompts(30)
-    command = [sys.executable, "-c", LOSES_ITS_ROOT]
-    lost = subprocess.run(
-        command,
-        cwd=greenroom.folder,
-        env=greenroom.env,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert lost.returncode == 1, lost.stderr
-    assert "root supervisor gave up (Killed())" in lost.stderr
-    assert "the same command goes on where it was" in lost.stderr
-    assert "Traceback" not in lost.stderr
-    again = greenroom.run("run", "in.jsonl", "--json")
-    assert (again.code, again.json["ok"]) == (0, 30)
-    assert len(results(greenroom.folder / "in.results.jsonl")) == 30
+class TestTheCommand:
+    @pytest.fixture(autouse=True)
+    def simulator(self, greenroom: Greenroom) -> None:
+        greenroom.configure(greenroom.simulate().base_url)
+        greenroom.prompts(30)
+
+    def run(self, greenroom: Greenroom, victim: str, *options: str) -> "subprocess.CompletedProcess[str]":
+        """Run the job; as soon as it has begun, an actor is killed."""
+        command = [sys.executable, "-c", KILLS_AN_ACTOR, victim, "run", "in.jsonl", *options]
+        folder, env = greenroom.folder, greenroom.env
+        return subprocess.run(
+            command, cwd=folder, env=env, capture_output=True, text=True, timeout=30, check=False
+        )
+
+    def test_says_that_its_actors_failed_and_goes_on_the_next_time(self, greenroom: Greenroom) -> None:
+        lost = self.run(greenroom, "root")
+        assert lost.returncode == 1, lost.stderr
+        assert "root supervisor gave up (Killed())" in lost.stderr
+        assert "the same command goes on where it was" in lost.stderr
+        assert "Traceback" not in lost.stderr
+        again = greenroom.run("run", "in.jsonl", "--json")
+        assert (again.code, again.json["ok"]) == (0, 30)
+        assert len(results(greenroom.folder / "in.results.jsonl")) == 30
+
+    def test_shows_restarts_to_who_wants_to_see_them(self, greenroom: Greenroom) -> None:
+        done = self.run(greenroom, "store", "-v")
+        assert done.returncode == 0, done.stderr
+        assert "root restarts 'store', restart 1: Killed()" in done.stderr
+
+    def test_and_to_nobody_else(self, greenroom: Greenroom) -> None:
+        done = self.run(greenroom, "ledger")
+        assert done.returncode == 0, done.stderr
+        assert "restart" not in done.stderr
+        assert len(results(greenroom.folder / "in.results.jsonl")) == 30

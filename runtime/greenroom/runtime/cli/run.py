@@ -190,7 +190,7 @@ def run(
     try:
         code = asyncio.run(_run(options))
     except RuntimeFailed as error:
-        fail(f"{error}; the same command goes on where it was", EXIT_FAILED_ITEMS)
+        fail(f"{error}; the same command goes on where it was, and with -v shows the log", EXIT_FAILED_ITEMS)
     except (ConfigError, BadInput, JobRefused, StorageFailed, Refused, OSError) as error:
         fail(str(error))
     except StartFailed as error:
