@@ -4,7 +4,8 @@ A slice is a sum that stands on disk beside the rows, set aside for one account 
 fits into it is granted at once, in memory; its row follows with the next commit. A hold that does not fit waits for
 its own commit, as every hold would without slices.
 
-The invariants, for every slice and every budget that binds it, at every instant:
+The invariants, for every slice and every budget that binds it, at every instant, as long as providers charge no more
+than the bound (what they do charge beyond it is recorded and told):
 
     (1) unconfirmed <= slice        what was granted without a row on disk is within what the disk says of the slice
     (2) settled + settling + open + slices <= cap        with every amount as `balances` counts it
@@ -25,8 +26,8 @@ shrinks in the same commit that writes the rows it stood for, and never below wh
 
 Why no false refusal stays. The loss of a crash is the size of the slices then. A slice is opened only when a hold had
 to wait, at twice of what was just asked for; is at most a hundredth of what remains of every budget that binds it
-(1 dollar where none does); shrinks as the budget does; is given up after a second without calls and when the runtime
-is left; and while somebody waits for room in a budget, all slices in it are given up first. So a budget can be used
+(1 dollar where none does); shrinks as the budget does; is given up after a second or two without calls and when the
+runtime is left; and while somebody waits for room in a budget, all slices in it are given up first. So a budget can be used
 to its last pico-dollar; within it, each kill costs at most a hundredth of what remains, charged as estimated.
 """
 
