@@ -18,7 +18,7 @@ from greenroom.actors.flow import Closed, RuntimeFailed
 from greenroom.actors.kernel import NoProcess, StartFailed
 from greenroom.actors.settings import Limits, Settings, Supervision
 from greenroom.runtime import Runtime
-from greenroom.runtime.runtime import Job
+from greenroom.runtime.job import Job
 from greenroom.runtime.simulator import Simulator, SimulatorSettings
 from greenroom.supervisors import WhichChildren
 

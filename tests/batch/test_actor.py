@@ -20,7 +20,7 @@ from greenroom.actors.kernel import Clock, FakeClock
 from greenroom.actors.providers import ChatRequest, OpenAIChat, WireRequest
 from greenroom.actors.settings import Retries
 from greenroom.runtime import Runtime
-from greenroom.runtime.runtime import Job
+from greenroom.runtime.job import Job
 
 pytestmark = pytest.mark.anyio
 LINES = 30

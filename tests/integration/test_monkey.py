@@ -27,7 +27,7 @@ from greenroom.actors.pool import GetPoolStatus
 from greenroom.actors.retry import RETRYABLE
 from greenroom.actors.settings import Limits, Retries, Settings, Supervision
 from greenroom.runtime import Runtime
-from greenroom.runtime.runtime import Job
+from greenroom.runtime.job import Job
 from greenroom.runtime.simulator import Simulator, SimulatorSettings
 from greenroom.supervisors import WhichChildren
 

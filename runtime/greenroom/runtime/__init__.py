@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from greenroom.actors.settings import Settings as Settings
     from greenroom.actors.streaming import EventStream as EventStream
     from greenroom.runtime.config import ConfigError as ConfigError
-    from greenroom.runtime.runtime import Job as Job
+    from greenroom.runtime.job import Job as Job
     from greenroom.runtime.runtime import Runtime as Runtime
 
 _HOMES = {
@@ -35,7 +35,7 @@ _HOMES = {
     "Embeddings": "greenroom.actors.embedding",
     "EventStream": "greenroom.actors.streaming",
     "Finished": "greenroom.actors.events",
-    "Job": "greenroom.runtime.runtime",
+    "Job": "greenroom.runtime.job",
     "JobProgress": "greenroom.actors.batch",
     "Message": "greenroom.actors.providers",
     "ProviderError": "greenroom.actors.events",

@@ -3,14 +3,14 @@
 import asyncio
 import os
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Self
 
 import anyio
 import anyio.to_thread
@@ -19,12 +19,9 @@ from msgspec import structs
 from greenroom.actors.attempt import again
 from greenroom.actors.batch import (
     Defaults,
-    GetProgress,
-    JobProgress,
     JobRequest,
     OpenJob,
     Scan,
-    StopJob,
     absolute,
     form_of,
     job_options,
@@ -44,66 +41,18 @@ from greenroom.actors.storage import Database
 from greenroom.actors.streaming import EventStream
 from greenroom.runtime.config import database_url, load_settings
 from greenroom.runtime.discovery import Chosen, choose_providers
+from greenroom.runtime.job import Failure, Job, unless_failed
 from greenroom.runtime.simulator import Simulator, SimulatorSettings
 from greenroom.runtime.telemetry import Telemetry
-from greenroom.supervisors.batches import Running
 from greenroom.supervisors.tree import Tree, start_tree
+
+__all__ = ["Job", "Runtime"]
 
 _SETTLE_TIMEOUT_S = 5.0
 # Looked up when imported: metadata lies in files, and the loop must not read any.
 _VERSION = version("greenroom")
 _NOBODY = Account()
 _SIMULATED_LATENCY = "lognormal(p50=0.15,p95=0.4)"
-_Result = TypeVar("_Result")
-Failure: TypeAlias = "asyncio.Future[Closed]"
-"""Done when the root supervisor has given up or the runtime was left: nobody starts an actor again then."""
-
-
-class Job:
-    """A running job. It goes on by itself; dropping this handle stops nothing."""
-
-    def __init__(self, running: Running, opened: OpenJob, failure: Failure) -> None:
-        self._ref = running.ref
-        self._memory = running.memory
-        self._failure = failure
-        self.opened = opened
-
-    @property
-    def id(self) -> str:
-        return self.opened.id
-
-    async def progress(self) -> JobProgress:
-        """Where the job stands now.
-
-        Raises:
-            RuntimeFailed, Closed: as `wait`.
-        """
-        ended = self._memory.ended
-        reading = asyncio.ensure_future(self._ref.call(GetProgress(), timeout=None))
-        try:
-            await _first_of(reading, ended, self._failure)
-            told = reading.done() and reading.exception() is None and not ended.done()
-            return reading.result() if told else await self.wait()
-        finally:
-            reading.cancel()
-
-    async def wait(self) -> JobProgress:
-        """Wait for its end: `done`, `stopped` or `halted`. Cancelling stops the waiting, not the job.
-
-        Raises:
-            RuntimeFailed: nothing is left that could go on with it; another runtime can, where it stands.
-            Closed: the runtime was left before the job's end; likewise.
-        """
-        ended = self._memory.ended
-        await _first_of(ended, self._failure)
-        if not ended.done():
-            raise again(self._failure.result())
-        return ended.result()
-
-    def stop(self) -> None:
-        """Ask no further line; those in flight finish. The same job can be gone on with later."""
-        self._memory.stop_asked = True
-        self._ref.cast(StopJob())
 
 
 class Runtime:
@@ -156,7 +105,7 @@ class Runtime:
             stack.push_async_callback(self._close_lines)
             self._system = await stack.enter_async_context(ActorSystem(clock=self._clock))
             stack.push_async_callback(self._give_up_calls)
-            self._failure = asyncio.get_running_loop().create_future()
+            self._failure: Failure = asyncio.get_running_loop().create_future()
             self._tree = await start_tree(
                 self._system,
                 database=database,
@@ -440,29 +389,8 @@ class Runtime:
         )
 
 
-async def unless_failed(waiting: Awaitable[_Result], failure: Failure) -> _Result:
-    """What `waiting` comes to.
-
-    Raises:
-        RuntimeFailed: as soon as the runtime has failed; `waiting` is cancelled then.
-    """
-    task = asyncio.ensure_future(waiting)
-    try:
-        await _first_of(task, failure)
-        if not task.done():
-            raise again(failure.result())
-        return task.result()
-    finally:
-        task.cancel()
-
-
 def _pico_usd(value: Decimal | str | float | None) -> int | None:
     return None if value is None else pico_usd(value)
-
-
-async def _first_of(*futures: "asyncio.Future[Any]") -> None:
-    """Return when one of them is done. Cancelling cancels none of them."""
-    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _in_thread(blocking: Callable[[], None]) -> None:

@@ -35,7 +35,8 @@ from greenroom.runtime.cli.spending import Spending
 from greenroom.runtime.cli.stdout import Copier
 from greenroom.runtime.config import ConfigError, environment, load_settings
 from greenroom.runtime.discovery import Chosen, choose_providers
-from greenroom.runtime.runtime import Job, Runtime
+from greenroom.runtime.job import Job
+from greenroom.runtime.runtime import Runtime
 from greenroom.runtime.telemetry import log_to
 
 _LOOK_EVERY_S = 0.25
