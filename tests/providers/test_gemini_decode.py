@@ -294,6 +294,15 @@ def test_what_breaks_in_mid_stream_is_the_last_event(before: bytes, body: bytes,
         assert not any(isinstance(event, Finished) for event in events)
 
 
+def test_a_stream_cut_within_what_follows_the_finish_reason_is_truncated() -> None:
+    after = sse({"usageMetadata": USED, "modelVersion": "gemini-m"})
+    for at in range(1, len(after) - 3):
+        last = events_of(CODEC.stream_decoder(), [sse(*TOOLS) + after[:at]])[-1]
+        assert isinstance(last, ProviderError)
+        assert (last.kind, "truncated" in last.message) == ("connection", True)
+    assert events_of(CODEC.stream_decoder(), [sse(*TOOLS) + after])[-1] == Finished("tool_calls")
+
+
 def test_rubbish_after_a_finish_reason_is_no_good_end() -> None:
     last = events_of(CODEC.stream_decoder(), [sse(*TOOLS), b"data: rubbish\n\n"])[-1]
     assert isinstance(last, ProviderError)
