@@ -74,12 +74,23 @@ def ended(last: JobProgress, opened: OpenJob, seconds: float, options: Options) 
         (notes if options.to_stdout else tables).print(table)
     if last.state == "halted":
         note(f"halted: {last.because}")
+        if last.because_kind == "budget_exceeded":
+            note(f"results so far are kept; with a larger budget the same command goes on{_needed(last)}")
+            return EXIT_REFUSED
         note("results so far are kept; once this is mended, the same command goes on")
-        return EXIT_REFUSED if last.because_kind == "budget_exceeded" else EXIT_USAGE
+        return EXIT_USAGE
     if last.state == "stopped":
         note(f"stopped with {last.total - last.finished} lines to go; the same command goes on")
         return EXIT_INTERRUPTED
     return _failures(last.failed)
+
+
+def _needed(last: JobProgress) -> str:
+    """What the lines that are left may come to, where there is something to go by."""
+    if not last.finished:
+        return ""
+    each = usd(last.cost_pusd) / last.finished
+    return f" (at the cost so far, the {last.total - last.finished:,} lines left take about {money(each * (last.total - last.finished))})"
 
 
 def _failures(failed: int) -> int:
