@@ -61,6 +61,7 @@ class TestBudget:
         assert done.json["state"] == "halted"
         assert "the budget of job" in done.json["because"]
         assert "of $0.004 has no room" in done.json["because"]
+        assert "with a larger budget the same command goes on (at the cost so far" in done.err
         kept = results(greenroom.folder / "in.results.jsonl")
         # Waiting for what others leave over, it goes on to where one more bound does not fit.
         assert 0.004 * PICO - charged(greenroom) < max(row.held_pusd for row in ledger(greenroom.database))
