@@ -3,12 +3,13 @@
 Each contender is a process of its own, all on one core, asked in turn, round by round (`_contenders.py`): `asyncio.Queue` and
 a Future as people write it, anyio's streams, pykka, Thespian, xoscar, Ray, and Erlang/OTP's gen_server with one scheduler.
 What is not installed is said and left out. Rates are operations per second of CPU time of the whole process, Ray's per second
-of wall time. One message, made beforehand, is sent again and again. In S5 nobody
-logs: the report of each crash is made, and goes nowhere.
+of wall time. One message, made beforehand, is sent again and again. In S5 nobody logs: the report of each crash is made, and
+goes nowhere.
 
-Beside the promises: steadiness at scale. V48: what a child costs to start and to stop, 100 000 against 1 000; G46: what a call
-costs an actor with 500 000 messages waiting for it; P11: the most CPU time between two moments of a 1 ms timer beside a tight
-caller, and beside a backlog (of which at most 1 ms may be a task's); P13: a full garbage collection with all the idle actors alive.
+Beside the promises, steadiness at scale. V48: what a child costs to start and to stop, 100 000 against 1 000 (on demand
+10 000); G46: what a call costs an actor with 500 000 messages waiting for it; P11: the most CPU time between two moments of a
+1 ms timer beside a tight caller, and beside a backlog (of which at most 1 ms may be a task's); P13: a full garbage collection
+with all the idle actors alive.
 
     python -m benchmarks actors [--rounds 5] [--seconds 0.4] [--idle 100000] [--json]
 """
@@ -147,10 +148,13 @@ class Measured:
         ]
 
     def _scale(self) -> list[Result]:
-        def grown(id_: str, what: str, many: tuple[str, str], few: tuple[str, str]) -> Result:
+        def grown(
+            id_: str, what: str, many: tuple[str, str], few: tuple[str, str], target: float = 10.0
+        ) -> Result:
             ours, base = (column(self.scale[measure], key) for measure, key in (many, few))
             against = {"us": statistics.median(ours), "us, against": statistics.median(base)}
-            return Result.of(id_, what, ratios(ours, base), "x", target=10.0, better="lower", against=against)
+            values = ratios(ours, base)
+            return Result.of(id_, what, values, "x", target=target, better="lower", against=against)
 
         def waited(what: str, key: str) -> Result:
             values = column(self.scale["turns"], key)
@@ -160,6 +164,16 @@ class Measured:
         return [
             grown("V48", f"CPU to start a child {sizes}", ("many", "start_us"), ("few", "start_us")),
             grown("V48", f"CPU to stop a child {sizes}", ("many", "stop_us"), ("few", "stop_us")),
+            *(
+                grown(
+                    "V48",
+                    f"CPU to {verb} a child of 10000 on demand, against of 1000",
+                    ("many demanded", f"{verb}_us"),
+                    ("few demanded", f"{verb}_us"),
+                    target=5.0,
+                )
+                for verb in ("start", "stop")
+            ),
             grown(
                 "G46",
                 "CPU of a call by an actor with 500000 messages waiting, against none",
@@ -193,6 +207,8 @@ def measure_scale(ours: Contender, rounds: int) -> Rounds:
         for key, name, count in (
             ("few", "children", 1_000),
             ("many", "children", 100_000),
+            ("few demanded", "demanded", 1_000),
+            ("many demanded", "demanded", 10_000),
             ("mailbox", "mailbox", 500_000),
             ("turns", "turns", 100_000),
         ):

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from benchmarks._peers.serving import Figures, Measure, populated, serve, timed
 from greenroom.actors import Actor, ActorRef, ActorSystem, Call, Cast, handles
-from greenroom.supervisors import ChildSpec, Supervisor
+from greenroom.supervisors import ChildSpec, DynamicSupervisor, StartChild, Supervisor
 
 
 class Add(Call[int], frozen=True):
@@ -148,6 +148,21 @@ async def children(count: int) -> Figures:
     return {"start_us": (begun - cpu) / count * 1e6, "stop_us": (ended - begun) / count * 1e6}
 
 
+async def demanded(count: int) -> Figures:
+    """The same for children that a dynamic supervisor starts on demand (V48)."""
+    wanted = [StartChild(ChildSpec(f"child-{number}", Counter)) for number in range(count)]
+    async with ActorSystem() as system:
+        supervisor = await system.start(DynamicSupervisor)
+        gc.collect()
+        cpu = time.process_time()
+        for one in wanted:
+            await supervisor.call(one)
+        begun = time.process_time()
+        await system.stop(supervisor, timeout=None)
+        ended = time.process_time()
+    return {"start_us": (begun - cpu) / count * 1e6, "stop_us": (ended - begun) / count * 1e6}
+
+
 class Relay(Call[float], frozen=True):
     """Call the other this many times and tell the CPU microseconds of each."""
 
@@ -227,6 +242,7 @@ def prepare() -> Mapping[str, Measure]:
         "restart": restart,
         "idle": idle,
         "children": children,
+        "demanded": demanded,
         "mailbox": mailbox,
         "turns": turns,
     }
