@@ -19,7 +19,16 @@ from tests.providers.asking import QUESTION
 from tests.providers.streams import events_of
 
 from greenroom.actors.events import Finished, ProviderError, ProviderFailed, Usage
-from greenroom.actors.providers import ChatRequest, Codec, RejectedAnswer, codec_for
+from greenroom.actors.providers import (
+    ChatRequest,
+    Codec,
+    ImagePart,
+    ImageUrl,
+    Message,
+    RejectedAnswer,
+    codec_for,
+)
+from greenroom.actors.providers.options import MAX_IMAGE_BYTES
 from greenroom.actors.settings import ProviderSettings, Secret
 
 WIRES = sorted(get_args(get_type_hints(ProviderSettings)["wire"]))
@@ -124,6 +133,38 @@ def test_more_tokens_than_any_answer_has_are_no_usage(wire: str) -> None:
     for count in (-1, 10**10 + 1, 2**64, 10**40):
         with pytest.raises(RejectedAnswer):
             CODECS[wire].decode(USED[wire] % count)
+
+
+IMAGES: list[tuple[str, str]] = [
+    ("data:text/plain;base64,AAAA", "invalid_request"),
+    ("data:;base64,AAAA", "invalid_request"),
+    ("data:image/png;base64," + "A" * (MAX_IMAGE_BYTES * 4 // 3 + 5), "invalid_request"),
+    ("data:image/png;base64,", "invalid_request"),
+    ("/etc/passwd", "invalid_request"),
+]
+
+
+@pytest.mark.parametrize("wire", ["anthropic-messages", "bedrock-converse", "gemini", "ollama"])
+@pytest.mark.parametrize(("url", "kind"), IMAGES, ids=range(len(IMAGES)))
+def test_what_is_no_image_or_too_large_is_refused_before_the_call(wire: str, url: str, kind: str) -> None:
+    message = Message("user", (ImagePart(ImageUrl(url)),))
+    with pytest.raises(ProviderFailed) as failed:
+        CODECS[wire].encode(ChatRequest(model="p/m", messages=(message,)), "m")
+    assert (failed.value.error.kind, failed.value.error.param) == (kind, "image_url")
+    assert len(str(failed.value)) < 300
+
+
+@pytest.mark.parametrize("wire", ["anthropic-messages", "bedrock-converse", "gemini"])
+def test_a_kind_of_image_that_the_provider_does_not_take_is_refused(wire: str) -> None:
+    for kind, taken in (("image/tiff", False), ("image/PNG", True)):
+        message = Message("user", (ImagePart(ImageUrl(f"data:{kind};base64,AAAA")),))
+        request = ChatRequest(model="p/m", messages=(message,))
+        if taken:
+            assert b"AAAA" in CODECS[wire].encode(request, "m").body
+            continue
+        with pytest.raises(ProviderFailed, match="image/tiff is none of") as failed:
+            CODECS[wire].encode(request, "m")
+        assert failed.value.error.kind == "unsupported_capability"
 
 
 @every_wire

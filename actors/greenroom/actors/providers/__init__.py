@@ -1,6 +1,6 @@
-"""Sans-IO codecs: one file per wire format, bytes in and values out, no socket, clock, task or logger.
+"""Sans-IO codecs: one folder per wire format, bytes in and values out, no socket, clock, task or logger.
 
-A new wire format is one file and one test table; a new OpenAI-compatible host is one row in `hosts`.
+A new wire format is one folder and its test tables; a new OpenAI-compatible host is one row in `hosts`.
 """
 
 from greenroom.actors.providers.accumulate import Accumulator as Accumulator

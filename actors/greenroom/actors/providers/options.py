@@ -26,6 +26,10 @@ ASSUMED_OUTPUT_TOKENS = 4096
 wire that cannot do without a bound.
 """
 
+MAX_IMAGE_BYTES = 20 * 1024 * 1024
+"""The largest image within a request: as much as a whole request to Gemini may hold, and more than others take."""
+_MAX_IMAGE_CHARS = MAX_IMAGE_BYTES * 4 // 3 + 4
+
 _SET_BY_GREENROOM = frozenset({"stream", "stream_options", "n"})
 _NOT_ASKED_FOR: dict[str, object] = {
     "presence_penalty": 0,
@@ -232,8 +236,16 @@ class RequestReader:
             raise self.invalid("messages", "a message of role tool without tool_call_id")
         return message.tool_call_id
 
-    def image(self, image: ImageUrl) -> InlineImage | str:
-        """An image out of a data URL, or the http(s) URL that it is at."""
+    def image(self, image: ImageUrl, media_types: Collection[str] = ()) -> InlineImage | str:
+        """An image out of a data URL, or the http(s) URL that it is at.
+
+        Args:
+            image: the image.
+            media_types: those that the provider takes; none: whatever is an image.
+
+        Raises:
+            ProviderFailed: it is no image, too large, or of a kind that the provider does not take.
+        """
         url = image.url
         if image.detail not in {None, "auto"}:
             raise self.unsupported("detail", "this provider has no detail of images")
@@ -243,7 +255,16 @@ class RequestReader:
         scheme, _, media_type = head.partition(":")
         if scheme != "data" or not comma or not media_type.endswith(";base64") or not data:
             raise self.invalid("image_url", f"neither http(s) nor data:MEDIA/TYPE;base64,...: {url[:40]!r}")
-        return InlineImage(media_type.partition(";")[0], data)
+        kind = media_type.partition(";")[0].lower()
+        if not kind.startswith("image/"):
+            raise self.invalid("image_url", f"{kind or 'a data URL without a media type'} is no image")
+        if len(data) > _MAX_IMAGE_CHARS:
+            raise self.invalid(
+                "image_url", f"an image of some {len(data) * 3 // 4} bytes, more than {MAX_IMAGE_BYTES}"
+            )
+        if media_types and kind not in media_types:
+            raise self.unsupported("image_url", f"{kind} is none of {', '.join(sorted(media_types))}")
+        return InlineImage(kind, data)
 
     def body(self, fields: Struct, but: Collection[str] = ()) -> bytes:
         """The body's JSON, with the options that only this provider knows behind what greenroom set itself.

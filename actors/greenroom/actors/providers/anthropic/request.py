@@ -19,6 +19,7 @@ from greenroom.actors.providers.options import (
 
 _NO_SUCH_OPTIONS = ("seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs")
 _NO_LONGER = ("temperature", "top_p", "top_k")
+_MEDIA_TYPES = ("image/gif", "image/jpeg", "image/png", "image/webp")
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _MODES: dict[str, Literal["auto", "any", "none", "tool"]] = {
     "auto": "auto",
@@ -188,7 +189,7 @@ def _parts(reader: RequestReader, message: Message) -> str | list[_Text | _Image
 
 
 def _image(reader: RequestReader, part: ImagePart) -> _Image:
-    image = reader.image(part.image_url)
+    image = reader.image(part.image_url, _MEDIA_TYPES)
     return _Image(_Url(image) if isinstance(image, str) else _Base64(image.media_type, image.data))
 
 

@@ -182,13 +182,10 @@ def _blocks(reader: RequestReader, message: Message) -> list[_Block | Raw]:
 
 
 def _image(reader: RequestReader, part: ImagePart) -> _Block:
-    image = reader.image(part.image_url)
+    image = reader.image(part.image_url, _IMAGE_FORMATS)
     if isinstance(image, str):
         raise reader.unsupported("image_url", "this provider fetches no images; give its bytes in a data URL")
-    form = _IMAGE_FORMATS.get(image.media_type)
-    if form is None:
-        raise reader.unsupported("image_url", f"{image.media_type} is none of {', '.join(_IMAGE_FORMATS)}")
-    return _Block(image=_Image(form, _Bytes(image.data)))
+    return _Block(image=_Image(_IMAGE_FORMATS[image.media_type], _Bytes(image.data)))
 
 
 def _answer(reader: RequestReader, message: Message) -> list[_Block | Raw]:

@@ -25,6 +25,7 @@ _LEVELS = ("minimal", "low", "medium", "high", "xhigh")
 _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
 """Thinking budgets of models that know no levels: Google's "OpenAI compatibility", Thinking."""
 
+_INLINE_TYPES = ("image/heic", "image/heif", "image/jpeg", "image/png", "image/webp")
 _MEDIA_TYPES = {
     "png": "image/png",
     "jpg": "image/jpeg",
@@ -192,7 +193,7 @@ def _parts(reader: RequestReader, message: Message) -> list[_Part]:
 
 
 def _image(reader: RequestReader, part: ImagePart) -> _Part:
-    image = reader.image(part.image_url)
+    image = reader.image(part.image_url, _INLINE_TYPES)
     if isinstance(image, str):
         ending = image.partition("?")[0].rpartition(".")[2].lower()
         return _Part(file_data=_File(image, _MEDIA_TYPES.get(ending)))
