@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from tests.inside import database, given_back, named, settings, system, until
 from tests.integration.commands import prompt, prompt_line, results
-from tests.integration.upstream import Answering, Asked, Upstream, cut, good, refusal
+from tests.integration.upstream import Answering, Asked, Upstream, answer_well, cut, good, refusal
 
 from greenroom.actors.batch import Defaults, JobProgress, JobRequest, OpenJob, scan
 from greenroom.actors.kernel import Clock, FakeClock
@@ -26,10 +26,6 @@ pytestmark = pytest.mark.anyio
 LINES = 30
 WAIT_S = 10.0
 ONCE = Retries(attempts=1)
-
-
-async def answer_well(asked: Asked) -> web.StreamResponse:
-    return good()
 
 
 @asynccontextmanager

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -16,12 +15,6 @@ from tests.integration.upstream import Asked, Upstream, UpstreamThread, cut, ref
 from tests.rawserver import delta, story
 
 WORDS = ("Grün ", "ist ", "die ", "Hoffnung.")
-
-
-@pytest.fixture
-def greenroom(tmp_path: Path) -> Iterator[Greenroom]:
-    with Greenroom(tmp_path) as made:
-        yield made
 
 
 async def begin(asked: Asked, *events: bytes) -> web.StreamResponse:

@@ -6,43 +6,15 @@ import pty
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
-from aiohttp import web
 from tests.integration.commands import Greenroom, SimulatorProcess, results
 from tests.integration.evidence import exact_pusd, ledger
-from tests.integration.upstream import Asked, Upstream, UpstreamThread, good
+from tests.integration.upstream import Upstream
 
 PICO = 10**12
-
-
-@pytest.fixture
-def greenroom(tmp_path: Path) -> Iterator[Greenroom]:
-    with Greenroom(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def simulator(greenroom: Greenroom) -> SimulatorProcess:
-    simulator = greenroom.simulate()
-    greenroom.configure(simulator.base_url)
-    return simulator
-
-
-async def answer_well(asked: Asked) -> web.StreamResponse:
-    return good()
-
-
-@pytest.fixture
-def upstream(greenroom: Greenroom) -> Iterator[Upstream]:
-    """A server that keeps what it was asked."""
-    with UpstreamThread(answer_well) as upstream:
-        greenroom.configure(upstream.base_url)
-        yield upstream
 
 
 def charged(greenroom: Greenroom) -> int:

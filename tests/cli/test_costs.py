@@ -4,10 +4,9 @@ import asyncio
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,12 +17,6 @@ from tests.integration.evidence import INPUT_USD_PER_MTOK, OUTPUT_USD_PER_MTOK, 
 from tests.integration.upstream import Answering, Asked, UpstreamThread, good, refusal
 
 from greenroom.runtime.simulator import JournalEntry
-
-
-@pytest.fixture
-def greenroom(tmp_path: Path) -> Iterator[Greenroom]:
-    with Greenroom(tmp_path) as made:
-        yield made
 
 
 def groups(done: Done) -> list[dict[str, Any]]:

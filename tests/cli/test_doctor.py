@@ -1,19 +1,11 @@
 """`greenroom doctor`: each thing that can be wrong is found, with its fix, and looking changes nothing."""
 
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cli.test_models import CANARY, nobody
 from tests.integration.commands import Done, Greenroom, SimulatorProcess
-
-
-@pytest.fixture
-def greenroom(tmp_path: Path) -> Iterator[Greenroom]:
-    with Greenroom(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

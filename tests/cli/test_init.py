@@ -2,8 +2,6 @@
 
 import re
 import tomllib
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from msgspec import Struct, structs
@@ -15,12 +13,6 @@ from greenroom.runtime.cli.init import configuration
 from greenroom.runtime.config import load_settings, settings_from
 
 NOBODY_LOCAL = {"OLLAMA_HOST": nobody(), "LMSTUDIO_HOST": nobody()}
-
-
-@pytest.fixture
-def greenroom(tmp_path: Path) -> Iterator[Greenroom]:
-    with Greenroom(tmp_path) as made:
-        yield made
 
 
 def test_what_it_writes_uses_what_it_found(greenroom: Greenroom) -> None:

@@ -2,20 +2,12 @@
 
 import json
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.integration.commands import Done, Greenroom, SimulatorProcess
 
 CANARY = "sk-canary-0123456789abcdef"
-
-
-@pytest.fixture
-def greenroom(tmp_path: Path) -> Iterator[Greenroom]:
-    with Greenroom(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

@@ -15,13 +15,6 @@ IDS = {f"q-{number}" for number in range(1, LINES + 1)}
 
 
 @pytest.fixture
-def simulator(greenroom: Greenroom) -> SimulatorProcess:
-    simulator = greenroom.simulate()
-    greenroom.configure(simulator.base_url)
-    return simulator
-
-
-@pytest.fixture
 def complete(greenroom: Greenroom, simulator: SimulatorProcess) -> Path:
     """The output of a job that is complete."""
     greenroom.prompts(LINES)

@@ -18,13 +18,6 @@ from tests.integration.upstream import Asked, UpstreamThread, good
 NOBODY = 65_534
 
 
-@pytest.fixture
-def simulator(greenroom: Greenroom) -> SimulatorProcess:
-    simulator = greenroom.simulate()
-    greenroom.configure(simulator.base_url)
-    return simulator
-
-
 def refused(done: Done, *said: str) -> None:
     """Exit code 2, one error, no traceback, all of `said` in it, and nothing on standard output."""
     assert done.code == 2, done.err

@@ -13,7 +13,7 @@ from aiohttp import web
 from tests.inside import database, given_back, granted, named, settings, system, tree
 from tests.integration.commands import Greenroom, results
 from tests.integration.evidence import AttemptRow, exact_pusd, ledger
-from tests.integration.upstream import COMPLETION_TOKENS, PROMPT_TOKENS, Asked, Upstream, good
+from tests.integration.upstream import COMPLETION_TOKENS, PROMPT_TOKENS, Asked, Upstream, answer_well, good
 
 from greenroom.actors.events import CallDone, Event, Usage
 from greenroom.actors.flow import Reply
@@ -24,10 +24,6 @@ from greenroom.runtime import Runtime
 
 pytestmark = pytest.mark.anyio
 EXACT_PUSD = exact_pusd(PROMPT_TOKENS, COMPLETION_TOKENS)
-
-
-async def answer_well(asked: Asked) -> web.StreamResponse:
-    return good()
 
 
 def start(upstream: Upstream, folder: Path, clock: FakeClock | None = None) -> Runtime:

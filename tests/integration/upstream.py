@@ -145,6 +145,10 @@ def good(
     )
 
 
+async def answer_well(asked: Asked) -> web.StreamResponse:
+    return good()
+
+
 def refusal(status: int, code: str | None = None, **headers: str) -> web.Response:
     """An error as OpenAI words it; underscores in header names become dashes."""
     body = {"error": {"message": f"no: {status}", "type": "error", "param": None, "code": code}}

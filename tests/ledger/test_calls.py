@@ -15,6 +15,7 @@ from tests.integration.upstream import (
     PROMPT_TOKENS,
     Asked,
     Upstream,
+    answer_well,
     good,
     refusal,
 )
@@ -25,10 +26,6 @@ from greenroom.runtime import Runtime
 
 pytestmark = pytest.mark.anyio
 EXACT_PUSD = exact_pusd(PROMPT_TOKENS, COMPLETION_TOKENS)
-
-
-async def answer_well(asked: Asked) -> web.StreamResponse:
-    return good()
 
 
 def with_budgets(upstream: Upstream, folder: Path, budgets: BudgetSettings) -> Settings:
