@@ -8,9 +8,10 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from aiohttp import web
@@ -18,25 +19,6 @@ from tests.integration.commands import ROOT, Done, Greenroom, SimulatorProcess, 
 from tests.integration.upstream import Asked, Upstream, UpstreamThread, good
 
 TEMPLATE = 'Say {{ text }} for {{ fields["Asked by"] }}'
-
-
-@pytest.fixture
-def simulator(greenroom: Greenroom) -> SimulatorProcess:
-    simulator = greenroom.simulate()
-    greenroom.configure(simulator.base_url)
-    return simulator
-
-
-@pytest.fixture
-def upstream(greenroom: Greenroom) -> Iterator[Upstream]:
-    """A server that keeps what it was asked."""
-
-    async def answer(asked: Asked) -> web.StreamResponse:
-        return good()
-
-    with UpstreamThread(answer) as upstream:
-        greenroom.configure(upstream.base_url)
-        yield upstream
 
 
 def write_csv(greenroom: Greenroom, count: int, name: str = "in.csv") -> Path:
@@ -52,6 +34,34 @@ def write_csv(greenroom: Greenroom, count: int, name: str = "in.csv") -> Path:
 def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file, strict=True))
+
+
+@contextmanager
+def unread(greenroom: Greenroom) -> Generator[tuple[subprocess.Popen[bytes], BinaryIO]]:
+    """A job whose 300 lines are all asked, and its output: more than a pipe holds, and nothing of it read."""
+
+    async def answer(asked: Asked) -> web.StreamResponse:
+        return good("x" * 2000)
+
+    thread = UpstreamThread(answer)
+    with thread as upstream:
+        greenroom.configure(upstream.base_url)
+        greenroom.prompts(300)
+        reading, writing = os.pipe()
+        with (
+            os.fdopen(reading, "rb") as output,
+            subprocess.Popen(
+                [sys.executable, "-m", "greenroom.runtime.cli", "run", "in.jsonl", "-o", "-"],
+                cwd=greenroom.folder,
+                env=greenroom.env,
+                stdin=subprocess.DEVNULL,
+                stdout=writing,
+                stderr=subprocess.DEVNULL,
+            ) as process,
+        ):
+            os.close(writing)
+            thread.wait_asked(300)
+            yield process, output
 
 
 def refused(done: Done, *said: str) -> None:
@@ -386,57 +396,20 @@ class TestStandardOutput:
 
     def test_a_reader_who_waits_holds_nobody_up(self, greenroom: Greenroom) -> None:
         """As a pager does: all is answered and stored long before it is read."""
-
-        async def answer(asked: Asked) -> web.StreamResponse:
-            return good("x" * 2000)
-
-        thread = UpstreamThread(answer)
-        with thread as upstream:
-            greenroom.configure(upstream.base_url)
-            greenroom.prompts(300)
-            reading, writing = os.pipe()
-            with subprocess.Popen(
-                [sys.executable, "-m", "greenroom.runtime.cli", "run", "in.jsonl", "-o", "-"],
-                cwd=greenroom.folder,
-                env=greenroom.env,
-                stdin=subprocess.DEVNULL,
-                stdout=writing,
-                stderr=subprocess.DEVNULL,
-            ) as process:
-                os.close(writing)
-                thread.wait_asked(300)
-                with os.fdopen(reading, "rb") as file:
-                    lines = file.read().splitlines()
-            assert process.returncode == 0
-            assert len({json.loads(line)["custom_id"] for line in lines}) == 300
+        with unread(greenroom) as (process, output):
+            lines = output.read().splitlines()
+        assert process.returncode == 0
+        assert len({json.loads(line)["custom_id"] for line in lines}) == 300
 
     def test_a_reader_who_never_reads_holds_up_no_interrupt(self, greenroom: Greenroom) -> None:
-        async def answer(asked: Asked) -> web.StreamResponse:
-            return good("x" * 2000)
-
-        thread = UpstreamThread(answer)
-        with thread as upstream:
-            greenroom.configure(upstream.base_url)
-            greenroom.prompts(300)
-            reading, writing = os.pipe()
-            with subprocess.Popen(
-                [sys.executable, "-m", "greenroom.runtime.cli", "run", "in.jsonl", "-o", "-"],
-                cwd=greenroom.folder,
-                env=greenroom.env,
-                stdin=subprocess.DEVNULL,
-                stdout=writing,
-                stderr=subprocess.DEVNULL,
-            ) as process:
-                os.close(writing)
-                thread.wait_asked(300)
-                code = None
-                while code is None:
-                    # As impatient people do. The first ones may still meet the job, the last one the waiting for it.
-                    process.send_signal(signal.SIGINT)
-                    with suppress(subprocess.TimeoutExpired):
-                        code = process.wait(0.5)
-            os.close(reading)
-            assert code == 130
+        with unread(greenroom) as (process, _):
+            code = None
+            while code is None:
+                # As impatient people do. The first ones may still meet the job, the last one the waiting for it.
+                process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    code = process.wait(0.5)
+        assert code == 130
 
     def test_a_disk_that_is_full_is_told(self, greenroom: Greenroom, simulator: SimulatorProcess) -> None:
         greenroom.prompts(2)
