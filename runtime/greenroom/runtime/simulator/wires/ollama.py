@@ -25,7 +25,14 @@ from greenroom.runtime.simulator.engine import (
 from greenroom.runtime.simulator.traffic.advice import RetryAfterForm
 from greenroom.runtime.simulator.traffic.limits import Limits
 from greenroom.runtime.simulator.wires.errors import WireError
-from greenroom.runtime.simulator.wires.reading import Head, convert, digests, json_object, refuse_unknown
+from greenroom.runtime.simulator.wires.reading import (
+    Head,
+    convert,
+    digests,
+    frame_bytes,
+    json_object,
+    refuse_unknown,
+)
 from greenroom.runtime.simulator.wires.wire import Asked, called_with
 
 VERSION = "0.12.0"
@@ -105,12 +112,11 @@ class OllamaWire:
         fields = json_object(body)
         refuse_unknown(fields, _KNOWN)
         asked = convert(fields, _Body)
-        framed = [fields[name] for name in ("tools", "format") if fields.get(name)]
-        frame_bytes = len(_encode(framed)) if framed else 0
+        framed = frame_bytes(fields, ("tools", "format"))
         fields.setdefault("messages", [])
         prompt_sha256, key = digests(fields, "messages", ("stream", "keep_alive"))
         # Unlike elsewhere a stream is what comes unless it is refused.
-        return Asked(_question(asked, key, frame_bytes), prompt_sha256, stream=asked.stream is not False)
+        return Asked(_question(asked, key, framed), prompt_sha256, stream=asked.stream is not False)
 
     def whole(self, asked: Asked, answer: Answer) -> bytes:
         choice = answer.choices[0]
@@ -157,7 +163,7 @@ class OllamaWire:
         )
 
 
-def _question(asked: _Body, key: bytes, frame_bytes: int) -> Question:
+def _question(asked: _Body, key: bytes, framed: int) -> Question:
     options = asked.options or _Options()
     stop = options.stop
     return Question(
@@ -174,7 +180,7 @@ def _question(asked: _Body, key: bytes, frame_bytes: int) -> Question:
                 for tool in asked.tools or ()
             ]
         ),
-        frame_bytes=frame_bytes,
+        frame_bytes=framed,
     )
 
 

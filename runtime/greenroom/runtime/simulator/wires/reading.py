@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import msgspec
 
@@ -18,6 +18,33 @@ class Head(msgspec.Struct, frozen=True):
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
+
+
+class Part(msgspec.Struct, tag_field="type"):
+    """One part of a message's content, on wires whose parts carry their `type`: its pictures, and the words that count."""
+
+    images: ClassVar[int] = 0
+
+    def words(self) -> str:
+        return ""
+
+
+class Text(Part):
+    """A part that is nothing but its text, whatever the wire calls it."""
+
+    text: str
+
+    def words(self) -> str:
+        return self.text
+
+
+class Refusal(Part, tag="refusal"):
+    """OpenAI's part for a model's refusal."""
+
+    refusal: str
+
+    def words(self) -> str:
+        return self.refusal
 
 
 def json_object(body: bytes) -> dict[str, Json]:
@@ -44,6 +71,12 @@ def refuse_unknown(fields: Iterable[str], known: frozenset[str]) -> None:
     for name in fields:
         if name not in known:
             raise WireError(400, f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
+
+
+def frame_bytes(fields: Mapping[str, Json], names: Iterable[str]) -> int:
+    """The size, as compact JSON, of what a request sets around its messages: those of `names` that say something."""
+    framed = [fields[name] for name in names if fields.get(name)]
+    return len(msgspec.json.encode(framed)) if framed else 0
 
 
 def digests(fields: dict[str, Json], messages: str, beside: Iterable[str]) -> tuple[str, bytes]:

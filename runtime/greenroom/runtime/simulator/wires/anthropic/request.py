@@ -7,7 +7,16 @@ from msgspec import Meta
 
 from greenroom.runtime.simulator.engine import Question, Tool, Turn
 from greenroom.runtime.simulator.wires.errors import WireError
-from greenroom.runtime.simulator.wires.reading import Head, convert, digests, json_object, refuse_unknown
+from greenroom.runtime.simulator.wires.reading import (
+    Head,
+    Part,
+    Text,
+    convert,
+    digests,
+    frame_bytes,
+    json_object,
+    refuse_unknown,
+)
 from greenroom.runtime.simulator.wires.wire import Asked
 
 # From this version on, sampling is the model's own affair (Anthropic's notes on API versions).
@@ -15,41 +24,29 @@ NO_SAMPLING_SINCE = "2026-10-21"
 _SAMPLING = ("temperature", "top_p", "top_k")
 
 
-class _Block(msgspec.Struct, tag_field="type"):
-    """One block of a message's content."""
-
-    images: ClassVar[int] = 0
-
-    def words(self) -> str:
-        return ""
+class _Text(Text, tag="text"):
+    pass
 
 
-class _Text(_Block, tag="text"):
-    text: str
-
-    def words(self) -> str:
-        return self.text
-
-
-class _Image(_Block, tag="image"):
+class _Image(Part, tag="image"):
     images: ClassVar[int] = 1
     source: dict[str, Any]
 
 
-class _Document(_Block, tag="document"):
+class _Document(Part, tag="document"):
     source: dict[str, Any]
 
 
-class _Thinking(_Block, tag="thinking"):
+class _Thinking(Part, tag="thinking"):
     thinking: str
     signature: str
 
 
-class _RedactedThinking(_Block, tag="redacted_thinking"):
+class _RedactedThinking(Part, tag="redacted_thinking"):
     data: str
 
 
-class _ToolUse(_Block, tag="tool_use"):
+class _ToolUse(Part, tag="tool_use"):
     id: str
     name: str
     input: dict[str, Any]
@@ -58,7 +55,7 @@ class _ToolUse(_Block, tag="tool_use"):
         return self.name + msgspec.json.encode(self.input).decode()
 
 
-class _ToolResult(_Block, tag="tool_result"):
+class _ToolResult(Part, tag="tool_result"):
     tool_use_id: str
     content: str | list[_Text | _Image | _Document] | None = None
     is_error: bool | None = None
@@ -147,11 +144,10 @@ def parse_messages(body: bytes, head: Head) -> Asked:
     refuse_unknown(fields, _KNOWN)
     asked = convert(fields, _Body)
     _refuse_combinations(asked, version, counting=head.path.endswith("/count_tokens"))
-    framed = [fields[name] for name in _FRAME if fields.get(name)]
-    frame_bytes = len(msgspec.json.encode(framed)) if framed else 0
+    framed = frame_bytes(fields, _FRAME)
     prompt_sha256, key = digests(fields, "messages", _NO_PART_OF_THE_QUESTION)
     return Asked(
-        question=_question(asked, key, frame_bytes),
+        question=_question(asked, key, framed),
         prompt_sha256=prompt_sha256,
         stream=bool(asked.stream),
         custom_id=asked.metadata.user_id if asked.metadata else None,
@@ -173,7 +169,7 @@ def _refuse_combinations(asked: _Body, version: str, *, counting: bool) -> None:
         raise WireError(400, message, param="tool_choice.name")
 
 
-def _question(asked: _Body, key: bytes, frame_bytes: int) -> Question:
+def _question(asked: _Body, key: bytes, framed: int) -> Question:
     choice = asked.tool_choice
     turns = [turn for message in asked.messages for turn in _turns(message)]
     if asked.system:
@@ -194,7 +190,7 @@ def _question(asked: _Body, key: bytes, frame_bytes: int) -> Question:
         tools=tuple([Tool(tool.name, tool.description or "", tool.input_schema) for tool in tools]),
         must_call=must_call,
         parallel_calls=not (choice and choice.disable_parallel_tool_use),
-        frame_bytes=frame_bytes,
+        frame_bytes=framed,
     )
 
 

@@ -8,7 +8,14 @@ from msgspec import Meta
 
 from greenroom.runtime.simulator.engine import Question, Schema, Tool, Turn
 from greenroom.runtime.simulator.wires.errors import WireError
-from greenroom.runtime.simulator.wires.reading import Head, convert, digests, json_object, refuse_unknown
+from greenroom.runtime.simulator.wires.reading import (
+    Head,
+    convert,
+    digests,
+    frame_bytes,
+    json_object,
+    refuse_unknown,
+)
 from greenroom.runtime.simulator.wires.wire import Asked
 
 STREAMING = "/converse-stream"
@@ -154,10 +161,10 @@ def parse_converse(body: bytes, head: Head) -> Asked:
     refuse_unknown(fields, _Body.KNOWN | _LEFT_ASIDE)
     asked = convert(fields, _Body)
     _refuse_combinations(asked)
-    framed = [fields[name] for name in ("toolConfig", "outputConfig") if fields.get(name)]
+    framed = frame_bytes(fields, ("toolConfig", "outputConfig"))
     prompt_sha256, key = digests(fields | {"model": model}, "messages", ("requestMetadata", *_LEFT_ASIDE))
     return Asked(
-        question=_question(model, asked, key, len(msgspec.json.encode(framed)) if framed else 0),
+        question=_question(model, asked, key, framed),
         prompt_sha256=prompt_sha256,
         stream=stream,
         custom_id=(asked.request_metadata or {}).get("custom_id"),
@@ -180,7 +187,7 @@ def _refuse_combinations(asked: _Body) -> None:
         raise WireError(400, message, param="toolConfig.toolChoice.tool.name")
 
 
-def _question(model: str, asked: _Body, key: bytes, frame_bytes: int) -> Question:
+def _question(model: str, asked: _Body, key: bytes, framed: int) -> Question:
     config = asked.inference_config or _Inference()
     choice = (asked.tool_config and asked.tool_config.tool_choice) or _Choice()
     turns = [Turn("system", block.text) for block in asked.system or () if block.text]
@@ -196,7 +203,7 @@ def _question(model: str, asked: _Body, key: bytes, frame_bytes: int) -> Questio
         schema=_wanted(asked.output_config),
         tools=tuple(tools),
         must_call=must_call,
-        frame_bytes=frame_bytes,
+        frame_bytes=framed,
     )
 
 

@@ -7,7 +7,14 @@ from msgspec import Meta
 
 from greenroom.runtime.simulator.engine import Json, Question, Schema, Tool, Turn
 from greenroom.runtime.simulator.wires.errors import WireError
-from greenroom.runtime.simulator.wires.reading import Head, convert, digests, json_object, refuse_unknown
+from greenroom.runtime.simulator.wires.reading import (
+    Head,
+    convert,
+    digests,
+    frame_bytes,
+    json_object,
+    refuse_unknown,
+)
 from greenroom.runtime.simulator.wires.wire import Asked
 
 STREAMING = "streamGenerateContent"
@@ -121,10 +128,10 @@ def parse_contents(body: bytes, head: Head) -> Asked:
     refuse_unknown(fields, _KNOWN)
     asked = convert(fields, _Body)
     _refuse_combinations(asked)
-    framed = [fields[name] for name in ("tools", "generationConfig") if fields.get(name)]
+    framed = frame_bytes(fields, ("tools", "generationConfig"))
     prompt_sha256, key = digests(fields | {"model": model}, "contents", _LEFT_ASIDE.difference({"model"}))
     return Asked(
-        question=_question(model, asked, key, len(msgspec.json.encode(framed)) if framed else 0),
+        question=_question(model, asked, key, framed),
         prompt_sha256=prompt_sha256,
         stream=verb == STREAMING,
     )
@@ -147,7 +154,7 @@ def _refuse_combinations(asked: _Body) -> None:
         raise WireError(400, message, param="generation_config.response_json_schema")
 
 
-def _question(model: str, asked: _Body, key: bytes, frame_bytes: int) -> Question:
+def _question(model: str, asked: _Body, key: bytes, framed: int) -> Question:
     config = asked.generation_config or _Config()
     calling = (asked.tool_config and asked.tool_config.function_calling_config) or _Calling()
     turns = [_turn(content) for content in asked.contents]
@@ -168,7 +175,7 @@ def _question(model: str, asked: _Body, key: bytes, frame_bytes: int) -> Questio
         schema=_wanted(config),
         tools=tuple([_tool(function) for function in declared]),
         must_call=must_call,
-        frame_bytes=frame_bytes,
+        frame_bytes=framed,
     )
 
 

@@ -7,38 +7,28 @@ from msgspec import Meta
 
 from greenroom.runtime.simulator.engine import Json, Question, Tool, Turn
 from greenroom.runtime.simulator.wires.errors import WireError
-from greenroom.runtime.simulator.wires.reading import convert, digests, json_object, refuse_unknown
+from greenroom.runtime.simulator.wires.reading import (
+    Part,
+    Refusal,
+    Text,
+    convert,
+    digests,
+    frame_bytes,
+    json_object,
+    refuse_unknown,
+)
 from greenroom.runtime.simulator.wires.wire import Asked
 
 
-class _Part(msgspec.Struct, tag_field="type"):
-    """One part of a message's content."""
-
-    images: ClassVar[int] = 0
-
-    def words(self) -> str:
-        return ""
-
-
-class _Text(_Part, tag="text"):
-    text: str
-
-    def words(self) -> str:
-        return self.text
-
-
-class _Refusal(_Part, tag="refusal"):
-    refusal: str
-
-    def words(self) -> str:
-        return self.refusal
+class _Text(Text, tag="text"):
+    pass
 
 
 class _ImageUrl(msgspec.Struct):
     url: str
 
 
-class _Image(_Part, tag="image_url"):
+class _Image(Part, tag="image_url"):
     images: ClassVar[int] = 1
     image_url: _ImageUrl
 
@@ -48,15 +38,15 @@ class _InputAudio(msgspec.Struct):
     format: Literal["wav", "mp3"]
 
 
-class _Audio(_Part, tag="input_audio"):
+class _Audio(Part, tag="input_audio"):
     input_audio: _InputAudio
 
 
-class _File(_Part, tag="file"):
+class _File(Part, tag="file"):
     file: dict[str, str]
 
 
-_Parts = Annotated[list[_Text | _Image | _Audio | _File | _Refusal], Meta(min_length=1)]
+_Parts = Annotated[list[_Text | _Image | _Audio | _File | Refusal], Meta(min_length=1)]
 
 
 class _Message(msgspec.Struct, tag_field="role"):
@@ -197,11 +187,11 @@ def parse_chat(body: bytes) -> Asked:
     _refuse_not_simulated(fields)
     asked = convert(fields, _ChatBody)
     _refuse_combinations(asked)
-    frame_bytes = _frame_bytes(fields)
+    framed = frame_bytes(fields, ("tools", "response_format"))
     prompt_sha256, key = digests(fields, "messages", _NO_PART_OF_THE_QUESTION)
     options = asked.stream_options
     return Asked(
-        question=_question(asked, key, frame_bytes),
+        question=_question(asked, key, framed),
         prompt_sha256=prompt_sha256,
         stream=bool(asked.stream),
         include_usage=bool(options and options.include_usage),
@@ -251,7 +241,7 @@ def _refuse_combinations(asked: _ChatBody) -> None:
         )
 
 
-def _question(asked: _ChatBody, key: bytes, frame_bytes: int) -> Question:
+def _question(asked: _ChatBody, key: bytes, framed: int) -> Question:
     wanted = asked.response_format
     schema = None
     if isinstance(wanted, _SchemaFormat):
@@ -275,13 +265,8 @@ def _question(asked: _ChatBody, key: bytes, frame_bytes: int) -> Question:
         if choice == "required"
         else None,
         parallel_calls=asked.parallel_tool_calls is not False,
-        frame_bytes=frame_bytes,
+        frame_bytes=framed,
     )
-
-
-def _frame_bytes(fields: dict[str, Json]) -> int:
-    frame = [fields[name] for name in ("tools", "response_format") if fields.get(name)]
-    return len(msgspec.json.encode(frame)) if frame else 0
 
 
 def _tool(function: _Function) -> Tool:

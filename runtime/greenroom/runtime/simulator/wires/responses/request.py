@@ -7,55 +7,43 @@ from msgspec import Meta
 
 from greenroom.runtime.simulator.engine import Json, Question, Schema, Tool, Turn
 from greenroom.runtime.simulator.wires.errors import WireError
-from greenroom.runtime.simulator.wires.reading import Head, convert, digests, json_object, refuse_unknown
+from greenroom.runtime.simulator.wires.reading import (
+    Head,
+    Part,
+    Refusal,
+    Text,
+    convert,
+    digests,
+    frame_bytes,
+    json_object,
+    refuse_unknown,
+)
 from greenroom.runtime.simulator.wires.wire import Asked
 
 
-class _Part(msgspec.Struct, tag_field="type"):
-    """One part of a message's content."""
-
-    images: ClassVar[int] = 0
-
-    def words(self) -> str:
-        return ""
+class _InputText(Text, tag="input_text"):
+    pass
 
 
-class _InputText(_Part, tag="input_text"):
-    text: str
-
-    def words(self) -> str:
-        return self.text
+class _OutputText(Text, tag="output_text"):
+    pass
 
 
-class _OutputText(_Part, tag="output_text"):
-    text: str
-
-    def words(self) -> str:
-        return self.text
-
-
-class _Refusal(_Part, tag="refusal"):
-    refusal: str
-
-    def words(self) -> str:
-        return self.refusal
-
-
-class _InputImage(_Part, tag="input_image"):
+class _InputImage(Part, tag="input_image"):
     images: ClassVar[int] = 1
     image_url: str | None = None
     file_id: str | None = None
     detail: Literal["auto", "low", "high", "original"] | None = None
 
 
-class _InputFile(_Part, tag="input_file"):
+class _InputFile(Part, tag="input_file"):
     filename: str | None = None
     file_data: str | None = None
     file_id: str | None = None
     file_url: str | None = None
 
 
-_Parts = list[_InputText | _OutputText | _Refusal | _InputImage | _InputFile]
+_Parts = list[_InputText | _OutputText | Refusal | _InputImage | _InputFile]
 
 
 def _words(content: str | _Parts) -> str:
@@ -181,11 +169,10 @@ def parse_response(body: bytes, head: Head) -> Asked:
     fields["input"] = _items(fields.get("input"))
     asked = convert(fields, _Body)
     _refuse_combinations(asked)
-    framed = [fields[name] for name in ("tools", "text") if fields.get(name)]
-    frame_bytes = len(msgspec.json.encode(framed)) if framed else 0
+    framed = frame_bytes(fields, ("tools", "text"))
     prompt_sha256, key = digests(fields, "input", _NO_PART_OF_THE_QUESTION)
     return Asked(
-        question=_question(asked, key, frame_bytes),
+        question=_question(asked, key, framed),
         prompt_sha256=prompt_sha256,
         stream=bool(asked.stream),
         custom_id=(asked.metadata or {}).get("custom_id"),
@@ -213,7 +200,7 @@ def _refuse_combinations(asked: _Body) -> None:
         raise WireError(400, message, param="tool_choice", code="invalid_value")
 
 
-def _question(asked: _Body, key: bytes, frame_bytes: int) -> Question:
+def _question(asked: _Body, key: bytes, framed: int) -> Question:
     choice = asked.tool_choice
     turns = [turn for item in asked.input if (turn := item.turn()) is not None]
     if asked.instructions:
@@ -229,7 +216,7 @@ def _question(asked: _Body, key: bytes, frame_bytes: int) -> Question:
         tools=tuple([Tool(tool.name, tool.description or "", tool.parameters or {}) for tool in tools]),
         must_call="" if choice == "required" else named,
         parallel_calls=asked.parallel_tool_calls is not False,
-        frame_bytes=frame_bytes,
+        frame_bytes=framed,
     )
 
 
