@@ -196,28 +196,12 @@ class Batch(Actor):
         if not self._unsaved:
             self._conclude_if_over()
             return
-        rows = tuple(self._row(line, self._seq + n) for n, line in enumerate(self._unsaved))
+        rows = tuple(line.row(self._job.id, self._seq + n) for n, line in enumerate(self._unsaved))
         self._seq += len(rows)
         self._tag += 1
         append = partial(self._output.append, [line.result for line in self._unsaved])
         self._save = Save((Write(INSERT_ITEM, rows),), self.ref, self._tag, then=append)
         self._store.cast(self._save)
-
-    def _row(self, line: Finished, seq: int) -> dict[str, object]:
-        return {
-            "job_id": self._job.id,
-            "position": line.position,
-            "seq": seq,
-            "custom_id": line.custom_id,
-            "digest": line.line_digest,
-            "ok": line.error_kind is None,
-            "error_class": line.error_kind,
-            "result": line.result,
-            "cost_pusd": line.cost_pusd,
-            "input_tokens": line.usage.total_input_tokens,
-            "output_tokens": line.usage.total_output_tokens,
-            "finished_at_ms": line.finished_at_ms,
-        }
 
     @handles
     def saved(self, message: Saved) -> None:

@@ -45,6 +45,23 @@ class Finished(Struct, frozen=True):
     error_kind: ErrorKind | None
     finished_at_ms: int
 
+    def row(self, job_id: str, seq: int) -> dict[str, object]:
+        """The parameters of `INSERT_ITEM`. `seq` is its place in the order of completion."""
+        return {
+            "job_id": job_id,
+            "position": self.position,
+            "seq": seq,
+            "custom_id": self.custom_id,
+            "digest": self.line_digest,
+            "ok": self.error_kind is None,
+            "error_class": self.error_kind,
+            "result": self.result,
+            "cost_pusd": self.cost_pusd,
+            "input_tokens": self.usage.total_input_tokens,
+            "output_tokens": self.usage.total_output_tokens,
+            "finished_at_ms": self.finished_at_ms,
+        }
+
 
 class Memory:
     """What a new incarnation of a job's actor must know of those before it and finds in no row. Owned by the tree.
