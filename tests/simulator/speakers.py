@@ -22,16 +22,28 @@ class Heard(msgspec.Struct):
     calls: list[tuple[str, Json]]
 
 
+class Asking(msgspec.Struct, frozen=True, kw_only=True):
+    """A question in no wire's words; what is empty is not asked for."""
+
+    prompt: str
+    model: str
+    stream: bool
+    max_tokens: int = 0
+    stop: str = ""
+    tool: str = ""
+    schema: Json | None = None
+
+
 class Speaker(msgspec.Struct, frozen=True):
     """How one wire asks and answers.
 
     `paths` are those of whole and streamed answers; `finishes` its words for stop, length and a wish for tools;
-    `error` gives the message and the word for programs of an error's body.
+    `worded` puts a question as a request's body, `error` gives the message and the word for programs of an error's body.
     """
 
     name: str
     paths: tuple[str, str]
-    body: Callable[..., Json]
+    worded: Callable[[Asking], Json]
     whole: Callable[[Json], Heard]
     streamed: Callable[[bytes], Heard]
     headers: dict[str, str]
@@ -40,6 +52,9 @@ class Speaker(msgspec.Struct, frozen=True):
 
     def path(self, model: str = "fast", *, stream: bool = False) -> str:
         return self.paths[stream].format(model=model)
+
+    def body(self, prompt: str, *, model: str, stream: bool, **options: Any) -> Json:
+        return self.worded(Asking(prompt=prompt, model=model, stream=stream, **options))
 
     async def send(
         self, client: Client, prompt: str, *, model: str = "fast", stream: bool = False, **options: Any
@@ -60,27 +75,22 @@ def sse(body: bytes) -> list[Json]:
     return [msgspec.json.decode(text) for text in data if text != "[DONE]"]
 
 
-def openai_body(
-    prompt: str,
-    *,
-    model: str,
-    stream: bool,
-    max_tokens: int = 0,
-    stop: str = "",
-    tool: str = "",
-    schema: Json | None = None,
-) -> Json:
-    body: Json = {"model": model, "messages": [{"role": "user", "content": prompt}]}
-    if stream:
+def limits(asked: Asking, max_tokens: str, stop: str) -> Json:
+    """Where the answer shall end, in a wire's two words; what is not asked for is left out."""
+    wanted: Json = {max_tokens: asked.max_tokens, stop: [asked.stop] if asked.stop else []}
+    return {name: value for name, value in wanted.items() if value}
+
+
+def openai_body(asked: Asking) -> Json:
+    body: Json = {"model": asked.model, "messages": [{"role": "user", "content": asked.prompt}]}
+    body |= limits(asked, "max_tokens", "stop")
+    if asked.stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    if max_tokens:
-        body["max_tokens"] = max_tokens
-    if stop:
-        body["stop"] = [stop]
-    if tool:
-        body["tools"] = [{"type": "function", "function": {"name": tool, "parameters": SCHEMA}}]
-    if schema:
-        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    if asked.tool:
+        body["tools"] = [{"type": "function", "function": {"name": asked.tool, "parameters": SCHEMA}}]
+    if asked.schema:
+        form = {"name": "s", "schema": asked.schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": form}
     return body
 
 
@@ -114,24 +124,17 @@ def openai_streamed(body: bytes) -> Heard:
     )
 
 
-def responses_body(
-    prompt: str,
-    *,
-    model: str,
-    stream: bool,
-    max_tokens: int = 0,
-    tool: str = "",
-    schema: Json | None = None,
-) -> Json:
-    body: Json = {"model": model, "input": [{"role": "user", "content": prompt}]}
-    if stream:
+def responses_body(asked: Asking) -> Json:
+    assert not asked.stop, "this wire has no stop sequences"
+    body: Json = {"model": asked.model, "input": [{"role": "user", "content": asked.prompt}]}
+    if asked.stream:
         body["stream"] = True
-    if max_tokens:
-        body["max_output_tokens"] = max_tokens
-    if tool:
-        body["tools"] = [{"type": "function", "name": tool, "parameters": SCHEMA, "strict": True}]
-    if schema:
-        body["text"] = {"format": {"type": "json_schema", "name": "s", "schema": schema}}
+    if asked.max_tokens:
+        body["max_output_tokens"] = asked.max_tokens
+    if asked.tool:
+        body["tools"] = [{"type": "function", "name": asked.tool, "parameters": SCHEMA, "strict": True}]
+    if asked.schema:
+        body["text"] = {"format": {"type": "json_schema", "name": "s", "schema": asked.schema}}
     return body
 
 
@@ -177,29 +180,19 @@ def responses_streamed(body: bytes) -> Heard:
     return responses_whole(ended["response"])
 
 
-def anthropic_body(
-    prompt: str,
-    *,
-    model: str,
-    stream: bool,
-    max_tokens: int = 4_096,
-    stop: str = "",
-    tool: str = "",
-    schema: Json | None = None,
-) -> Json:
+def anthropic_body(asked: Asking) -> Json:
     body: Json = {
-        "model": model,
-        "max_tokens": max_tokens,
-        "messages": [{"role": "user", "content": [{"type": "text", "text": prompt}]}],
+        "model": asked.model,
+        "max_tokens": 4_096,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": asked.prompt}]}],
     }
-    if stream:
+    body |= limits(asked, "max_tokens", "stop_sequences")
+    if asked.stream:
         body["stream"] = True
-    if stop:
-        body["stop_sequences"] = [stop]
-    if tool:
-        body["tools"] = [{"name": tool, "input_schema": SCHEMA}]
-    if schema:
-        body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+    if asked.tool:
+        body["tools"] = [{"name": asked.tool, "input_schema": SCHEMA}]
+    if asked.schema:
+        body["output_config"] = {"format": {"type": "json_schema", "schema": asked.schema}}
     return body
 
 
@@ -244,27 +237,17 @@ def anthropic_streamed(body: bytes) -> Heard:
     return anthropic_whole(message)
 
 
-def gemini_body(
-    prompt: str,
-    *,
-    model: str,
-    stream: bool,
-    max_tokens: int = 0,
-    stop: str = "",
-    tool: str = "",
-    schema: Json | None = None,
-) -> Json:
-    config: Json = {}
-    if max_tokens:
-        config["maxOutputTokens"] = max_tokens
-    if stop:
-        config["stopSequences"] = [stop]
-    if schema:
-        config |= {"responseMimeType": "application/json", "responseJsonSchema": schema}
-    body: Json = {"contents": [{"role": "user", "parts": [{"text": prompt}]}], "generationConfig": config}
-    if tool:
+def gemini_body(asked: Asking) -> Json:
+    config = limits(asked, "maxOutputTokens", "stopSequences")
+    if asked.schema:
+        config |= {"responseMimeType": "application/json", "responseJsonSchema": asked.schema}
+    body: Json = {
+        "contents": [{"role": "user", "parts": [{"text": asked.prompt}]}],
+        "generationConfig": config,
+    }
+    if asked.tool:
         shouted = {"type": "OBJECT", "properties": {"city": {"type": "STRING"}}, "required": ["city"]}
-        body["tools"] = [{"functionDeclarations": [{"name": tool, "parameters": shouted}]}]
+        body["tools"] = [{"functionDeclarations": [{"name": asked.tool, "parameters": shouted}]}]
     return body
 
 
@@ -295,24 +278,15 @@ def gemini_heard(answers: Iterable[Json]) -> Heard:
     )
 
 
-def ollama_body(
-    prompt: str,
-    *,
-    model: str,
-    stream: bool,
-    max_tokens: int = -1,
-    stop: str = "",
-    tool: str = "",
-    schema: Json | None = None,
-) -> Json:
-    body: Json = {"model": model, "messages": [{"role": "user", "content": prompt}]}
-    body["options"] = {"num_predict": max_tokens, "num_ctx": 4096} | ({"stop": [stop]} if stop else {})
-    if not stream:
+def ollama_body(asked: Asking) -> Json:
+    body: Json = {"model": asked.model, "messages": [{"role": "user", "content": asked.prompt}]}
+    body["options"] = {"num_predict": -1, "num_ctx": 4096} | limits(asked, "num_predict", "stop")
+    if not asked.stream:
         body["stream"] = False
-    if tool:
-        body["tools"] = [{"type": "function", "function": {"name": tool, "parameters": SCHEMA}}]
-    if schema:
-        body["format"] = schema
+    if asked.tool:
+        body["tools"] = [{"type": "function", "function": {"name": asked.tool, "parameters": SCHEMA}}]
+    if asked.schema:
+        body["format"] = asked.schema
     return body
 
 
@@ -338,26 +312,15 @@ def ollama_heard(lines: list[Json]) -> Heard:
     )
 
 
-def bedrock_body(
-    prompt: str,
-    *,
-    model: str,
-    stream: bool,
-    max_tokens: int = 0,
-    stop: str = "",
-    tool: str = "",
-    schema: Json | None = None,
-) -> Json:
-    config: Json = {}
-    if max_tokens:
-        config["maxTokens"] = max_tokens
-    if stop:
-        config["stopSequences"] = [stop]
-    body: Json = {"messages": [{"role": "user", "content": [{"text": prompt}]}], "inferenceConfig": config}
-    if tool:
-        body["toolConfig"] = {"tools": [{"toolSpec": {"name": tool, "inputSchema": {"json": SCHEMA}}}]}
-    if schema:
-        wanted = {"jsonSchema": {"schema": msgspec.json.encode(schema).decode()}}
+def bedrock_body(asked: Asking) -> Json:
+    body: Json = {
+        "messages": [{"role": "user", "content": [{"text": asked.prompt}]}],
+        "inferenceConfig": limits(asked, "maxTokens", "stopSequences"),
+    }
+    if asked.tool:
+        body["toolConfig"] = {"tools": [{"toolSpec": {"name": asked.tool, "inputSchema": {"json": SCHEMA}}}]}
+    if asked.schema:
+        wanted = {"jsonSchema": {"schema": msgspec.json.encode(asked.schema).decode()}}
         body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": wanted}}
     return body
 
