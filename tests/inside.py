@@ -75,7 +75,7 @@ def tree(rt: Runtime) -> Tree:
 
 
 def system(rt: Runtime) -> ActorSystem:
-    return rt._system  # pyright: ignore[reportPrivateUsage] - as above
+    return rt._life.system  # pyright: ignore[reportPrivateUsage] - as above
 
 
 def named(rt: Runtime, name: str) -> ActorRef:

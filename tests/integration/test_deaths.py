@@ -323,7 +323,7 @@ start_job = runtime.Runtime.start_job
 
 async def start_and_kill(self, opened):
     job = await start_job(self, opened)
-    self._system.kill(self._system.named(victim))
+    self._life.system.kill(self._life.system.named(victim))
     return job
 
 runtime.Runtime.start_job = start_and_kill

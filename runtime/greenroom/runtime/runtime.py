@@ -1,13 +1,11 @@
 """The embedded API: `async with Runtime() as rt:` and ask."""
 
-import asyncio
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,7 +14,6 @@ import anyio
 import anyio.to_thread
 from msgspec import structs
 
-from greenroom.actors.attempt import again
 from greenroom.actors.batch import (
     Defaults,
     JobRequest,
@@ -29,28 +26,25 @@ from greenroom.actors.batch import (
     scan,
 )
 from greenroom.actors.embedding import Embeddings
-from greenroom.actors.flow import Closed, Reply, RuntimeFailed
-from greenroom.actors.kernel import ActorSystem, Clock
-from greenroom.actors.ledger import Account, Budgets
+from greenroom.actors.flow import Reply
+from greenroom.actors.kernel import Clock
+from greenroom.actors.ledger import Account
 from greenroom.actors.prices import pico_usd
 from greenroom.actors.providers import ChatRequest, Message
 from greenroom.actors.providers.embeddings import EmbeddingRequest
 from greenroom.actors.providers.hosts import SIMULATOR, simulator
 from greenroom.actors.settings import Settings
-from greenroom.actors.storage import Database
 from greenroom.actors.streaming import EventStream
-from greenroom.runtime.config import database_url, load_settings
+from greenroom.runtime.config import load_settings
 from greenroom.runtime.discovery import Chosen, choose_providers
-from greenroom.runtime.job import Failure, Job, unless_failed
+from greenroom.runtime.job import Job, unless_failed
+from greenroom.runtime.life import Life
 from greenroom.runtime.simulator import Simulator, SimulatorSettings
 from greenroom.runtime.telemetry import Telemetry
-from greenroom.supervisors.tree import Tree, start_tree
+from greenroom.supervisors.tree import Tree
 
 __all__ = ["Job", "Runtime"]
 
-_SETTLE_TIMEOUT_S = 5.0
-# Looked up when imported: metadata lies in files, and the loop must not read any.
-_VERSION = version("greenroom")
 _NOBODY = Account()
 _SIMULATED_LATENCY = "lognormal(p50=0.15,p95=0.4)"
 
@@ -84,7 +78,7 @@ class Runtime:
         self._simulate_models = simulate_models
         self._clock = clock
         self._stack = AsyncExitStack()
-        self._tree: Tree | None = None
+        self._life = Life()
         self.telemetry = Telemetry()
 
     async def __aenter__(self) -> Self:
@@ -99,24 +93,7 @@ class Runtime:
             chosen = self._chosen or await choose_providers(settings, self._environ)
             if chosen.simulated:
                 chosen = await self._simulate(stack, chosen)
-            database = Database(database_url(settings), app_version=_VERSION)
-            await anyio.to_thread.run_sync(database.open)
-            stack.push_async_callback(_in_thread, database.close)
-            stack.push_async_callback(self._close_lines)
-            self._system = await stack.enter_async_context(ActorSystem(clock=self._clock))
-            stack.push_async_callback(self._give_up_calls)
-            self._failure: Failure = asyncio.get_running_loop().create_future()
-            self._tree = await start_tree(
-                self._system,
-                database=database,
-                providers_in_use=chosen.providers,
-                keys=chosen.keys,
-                retries=settings.retries,
-                supervision=settings.supervision,
-                budgets=Budgets(settings.budgets),
-                tell=self.telemetry.tell,
-            )
-            self._watching = asyncio.create_task(self._watch(self._tree))
+            await self._life.start(stack, settings, chosen, clock=self._clock, tell=self.telemetry.tell)
             self.chosen = chosen
             self._stack = stack.pop_all()
         return self
@@ -308,8 +285,8 @@ class Runtime:
         running = tree.jobs.find(request)
         if running is not None:
             return running
-        opening = open_job(tree.store, request, found, uuid.uuid4().hex[:12], self._now_ms())
-        return await unless_failed(opening, self._failure)
+        opening = open_job(tree.store, request, found, uuid.uuid4().hex[:12], self._life.now_ms())
+        return await unless_failed(opening, self._life.failure)
 
     async def start_job(self, opened: OpenJob) -> Job:
         """Set an opened job going.
@@ -318,8 +295,8 @@ class Runtime:
             StartFailed: its output cannot be written, or is not what the job wrote; the cause says which.
         """
         tree = self._running()
-        starting = tree.jobs.start(opened, tree.flow, self._now_ms)
-        return Job(await unless_failed(starting, self._failure), opened, self._failure)
+        starting = tree.jobs.start(opened, tree.flow, self._life.now_ms)
+        return Job(await unless_failed(starting, self._life.failure), opened, self._life.failure)
 
     def _request(
         self,
@@ -338,41 +315,7 @@ class Runtime:
         )
 
     def _running(self) -> Tree:
-        if self._tree is None:
-            raise RuntimeError("the runtime is not running: use it within `async with Runtime() as rt:`")
-        if self._failure.done():
-            raise again(self._failure.result())
-        return self._tree
-
-    async def _watch(self, tree: Tree) -> None:
-        """Tell everybody who waits when the tree is gone: no actor by name will answer any more."""
-        down = await self._system.wait_down(tree.root)
-        failure = RuntimeFailed(
-            f"greenroom's actors failed more often than is borne ([supervision] in greenroom.toml), and its root "
-            f"supervisor gave up ({down.reason}); the log tells what failed. What is stored is safe"
-        )
-        self._failure.set_result(failure)
-        await tree.flow.aclose(failure)
-
-    async def _give_up_calls(self) -> None:
-        """End calls in flight, and see every settlement to the disk, within reason."""
-        if self._tree is None:
-            return
-        self._watching.cancel()
-        with anyio.move_on_after(_SETTLE_TIMEOUT_S, shield=True):
-            await self._tree.flow.aclose()
-            if not self._failure.done():
-                await self._tree.outbox.wait_empty()
-
-    async def _close_lines(self) -> None:
-        tree, self._tree = self._tree, None
-        if tree is not None:
-            if not self._failure.done():
-                self._failure.set_result(Closed("the runtime was left"))
-            await tree.lines.aclose()
-
-    def _now_ms(self) -> int:
-        return int(self._system.clock.time() * 1000)
+        return self._life.running()
 
     async def _settings(self) -> Settings:
         if isinstance(self._config, Settings):
@@ -391,7 +334,3 @@ class Runtime:
 
 def _pico_usd(value: Decimal | str | float | None) -> int | None:
     return None if value is None else pico_usd(value)
-
-
-async def _in_thread(blocking: Callable[[], None]) -> None:
-    await anyio.to_thread.run_sync(blocking)
