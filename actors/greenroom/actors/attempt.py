@@ -6,7 +6,7 @@ not tell is given back too.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Protocol
 
@@ -69,6 +69,7 @@ class Line(Struct, frozen=True):
     pool: ActorRef
     sockets: Sockets
     permits: dict[int, Admit]
+    waiting: Mapping[int, object]
 
 
 class CallState(Struct, gc=False):
@@ -165,7 +166,7 @@ class Attempt(Struct, gc=False):
 
     `most_pusd` is the most that it can be charged, by what is known. `sent_s` is set while the provider may be
     serving the request, and so may charge for it. `refused`: the ledger did not grant the hold, so there is nothing
-    to settle.
+    to settle. `granted`: permit and lease came, so nothing that was asked for still waits in a mailbox.
     """
 
     hold: Hold
@@ -176,6 +177,7 @@ class Attempt(Struct, gc=False):
     usage: Usage = Usage()
     estimated: bool = False
     refused: bool = False
+    granted: bool = False
     request_id: str | None = None
 
     def answered(self, price: Price, answer: Answered) -> None:
@@ -306,9 +308,11 @@ class Attempts:
             raise unavailable("the ledger", error) from error
         try:
             await line.limiter.call(admit, timeout=self._left_s(call))
-            return (await line.pool.call(Lease(ticket), timeout=self._left_s(call))).session
+            leased = await line.pool.call(Lease(ticket), timeout=self._left_s(call))
         except (TimeoutError, ActorExited) as error:
             raise unavailable(f"the limiter and pool of {call.route.provider}", error) from error
+        attempt.granted = True
+        return leased.session
 
     def failed(self, call: CallState, attempt: Attempt, error: ProviderError) -> ProviderFailed:
         """The attempt's failure with its whereabouts filled in; what it is charged is added to the call."""
@@ -333,10 +337,16 @@ class Attempts:
         if attempt.outcome == "cancelled":
             attempt.charge_bound_if_sent()
         now_s = self._clock.monotonic()
+        duration_s = now_s - (attempt.sent_s or now_s)
         line.permits.pop(hold.ticket, None)
-        line.sockets.leases.discard(hold.ticket)
-        _cast(line.pool, Outcome(hold.ticket, attempt.outcome, now_s - (attempt.sent_s or now_s)))
-        _cast(line.limiter, Release(hold.ticket))
+        if attempt.granted:
+            # No word to the actors: a queued message would keep them from granting on the next caller's stack.
+            line.sockets.give_back(hold.ticket, attempt.outcome, duration_s)
+        else:
+            line.sockets.leases.discard(hold.ticket)
+            _cast(line.pool, Outcome(hold.ticket, attempt.outcome, duration_s))
+        if line.waiting or not attempt.granted:
+            _cast(line.limiter, Release(hold.ticket))
         if attempt.refused:
             return
         self._outbox.settle(

@@ -33,7 +33,7 @@ class Permit(Struct, frozen=True, gc=False):
 class Admit(Call[Permit], frozen=True, resend=True):
     """Ask to send one request of about `tokens` tokens; answered when it may go.
 
-    `priority` 0 is interactive, 1 is batch: the lower is served first. The caller releases its ticket in `finally`,
+    `priority` 0 is interactive, 1 is batch: the lower is served first. The caller gives its ticket back in `finally`,
     granted or not; asking twice with one ticket counts once.
     """
 
@@ -43,7 +43,10 @@ class Admit(Call[Permit], frozen=True, resend=True):
 
 
 class Release(Cast, frozen=True):
-    """The ticket's request is over, or was never made."""
+    """The ticket's request is over, or was never made.
+
+    Whoever took its own permit out of `Granted.permits` need not say so while nobody waits.
+    """
 
     ticket: int
 
@@ -106,12 +109,14 @@ class Granted:
 
     Attributes:
         permits: the requests in flight, by ticket. The limiter puts them in; the calls take their own out.
+        waiting: who waits for a permit, by ticket, at the present incarnation.
         rates: each limit's rate, and whether it counts tokens.
         frozen_until_s: when the provider is willing again.
     """
 
     def __init__(self, limits: Limits, now_s: float) -> None:
         self.permits: dict[int, Admit] = {}
+        self.waiting: dict[int, tuple[Admit, ReplyTo[Permit]]] = {}
         self.rates: list[tuple[Gcra, bool]] = []
         self.frozen_until_s = 0.0
         if (requests := limits.requests_per_min) is not None:
@@ -134,7 +139,8 @@ class Limiter(Actor):
         self._limits = limits
         self._granted = granted
         self._in_flight = granted.permits
-        self._waiting: dict[int, tuple[Admit, ReplyTo[Permit]]] = {}
+        self._waiting = granted.waiting
+        self._waiting.clear()  # they ask this incarnation themselves
         self._queue: list[tuple[int, int, int]] = []
         self._arrivals = 0
         self._timer_due_s: float | None = None

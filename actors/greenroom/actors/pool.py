@@ -1,7 +1,7 @@
 """Connections to one provider: leases on one `aiohttp.ClientSession`, and what came of them.
 
-The session and the leases on it are `Sockets`, owned by the tree: a pool that dies takes no stream with it, and its
-next incarnation goes on with the same connections. The limiter owns concurrency, so the connector has no limit of
+The session, the leases on it and what came of them are `Sockets`, owned by the tree: a pool that dies takes no stream
+with it, and its next incarnation goes on with the same connections and the same count. The limiter owns concurrency, so the connector has no limit of
 its own; no cookie jar, no total timeout and no automatic headers, each of which costs on every call.
 """
 
@@ -38,6 +38,8 @@ class Sockets:
         self._session: aiohttp.ClientSession | None = None
         self.signer = AwsSigner(settings.base_url) if settings.sign == "aws" else None
         self.leases: set[int] = set()
+        self.outcomes: Counter[str] = Counter()
+        self.latency_s = 0.0
 
     def open(self) -> aiohttp.ClientSession:
         """The session; the same one at every call until `aclose`."""
@@ -73,6 +75,14 @@ class Sockets:
             url = self._urls[path] = URL(self._settings.base_url.rstrip("/") + path, encoded=True)
         return url
 
+    def give_back(self, ticket: int, outcome: str, duration_s: float) -> None:
+        """End a lease, and count what came of it: `ok` or an error kind, and the seconds from request to answer."""
+        self.leases.discard(ticket)
+        self.outcomes[outcome] += 1
+        if outcome == "ok":
+            weight = _SMOOTHING if self.latency_s else 1.0
+            self.latency_s += weight * (duration_s - self.latency_s)
+
     async def aclose(self) -> None:
         """Close every connection; what is still in flight on them fails."""
         session, self._session = self._session, None
@@ -87,13 +97,13 @@ class Leased(Struct, frozen=True, gc=False):
 
 
 class Lease(Call[Leased], frozen=True, resend=True):
-    """Ask for a connection. The caller gives its ticket back with `Outcome`, whatever happens."""
+    """Ask for a connection. The caller gives its ticket back to the `Sockets`; with `Outcome` if it gave up waiting."""
 
     ticket: int
 
 
 class Outcome(Cast, frozen=True):
-    """What came of a lease: `ok` or an error kind, and the seconds from request to whole answer."""
+    """As `Sockets.give_back`, behind a `Lease` that may still wait in the mailbox."""
 
     ticket: int
     outcome: str
@@ -101,7 +111,7 @@ class Outcome(Cast, frozen=True):
 
 
 class PoolStatus(Struct, frozen=True, kw_only=True):
-    """A pool's living leases and what its calls came to since it started."""
+    """A provider's living leases and what its calls came to since the runtime was entered."""
 
     provider: str
     leases: int
@@ -124,8 +134,6 @@ class Pool(Actor):
     def __init__(self, provider: str, sockets: Sockets) -> None:
         self._provider = provider
         self._sockets = sockets
-        self._outcomes: Counter[str] = Counter()
-        self._latency_s = 0.0
 
     @handles
     def lease(self, message: Lease) -> Leased:
@@ -134,17 +142,13 @@ class Pool(Actor):
 
     @handles
     def outcome(self, message: Outcome) -> None:
-        self._sockets.leases.discard(message.ticket)
-        self._outcomes[message.outcome] += 1
-        if message.outcome == "ok":
-            weight = _SMOOTHING if self._latency_s else 1.0
-            self._latency_s += weight * (message.duration_s - self._latency_s)
+        self._sockets.give_back(message.ticket, message.outcome, message.duration_s)
 
     @handles
     def status(self, message: GetPoolStatus) -> PoolStatus:
         return PoolStatus(
             provider=self._provider,
             leases=len(self._sockets.leases),
-            outcomes=dict(self._outcomes),
-            latency_s=self._latency_s,
+            outcomes=dict(self._sockets.outcomes),
+            latency_s=self._sockets.latency_s,
         )

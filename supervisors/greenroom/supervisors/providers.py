@@ -89,6 +89,7 @@ class Lines:
             pool=self._system.named(pool),
             sockets=sockets,
             permits=granted.permits,
+            waiting=granted.waiting,
         )
         children = [
             ChildSpec("limiter", Limiter, args=(provider, limits, granted), name=limiter),
