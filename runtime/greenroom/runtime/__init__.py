@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from greenroom.actors.providers import Message as Message
     from greenroom.actors.settings import Settings as Settings
     from greenroom.actors.streaming import EventStream as EventStream
+    from greenroom.actors.structured import AnswerInvalid as AnswerInvalid
+    from greenroom.actors.structured import ParsedReply as ParsedReply
     from greenroom.runtime.config import ConfigError as ConfigError
     from greenroom.runtime.job import Job as Job
     from greenroom.runtime.runtime import Runtime as Runtime
 
 _HOMES = {
+    "AnswerInvalid": "greenroom.actors.structured",
     "ConfigError": "greenroom.runtime.config",
     "Embeddings": "greenroom.actors.embedding",
     "EventStream": "greenroom.actors.streaming",
@@ -38,6 +41,7 @@ _HOMES = {
     "Job": "greenroom.runtime.job",
     "JobProgress": "greenroom.actors.batch",
     "Message": "greenroom.actors.providers",
+    "ParsedReply": "greenroom.actors.structured",
     "ProviderError": "greenroom.actors.events",
     "ProviderFailed": "greenroom.actors.events",
     "ReasoningDelta": "greenroom.actors.events",

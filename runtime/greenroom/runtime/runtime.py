@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar, overload
 
 import anyio
 import anyio.to_thread
@@ -35,6 +35,7 @@ from greenroom.actors.providers.embeddings import EmbeddingRequest
 from greenroom.actors.providers.hosts import SIMULATOR, simulator
 from greenroom.actors.settings import Settings
 from greenroom.actors.streaming import EventStream
+from greenroom.actors.structured import ParsedReply, chat_parsed, form_of_schema, form_of_type
 from greenroom.runtime.config import load_settings
 from greenroom.runtime.discovery import Chosen, choose_providers
 from greenroom.runtime.job import Job, unless_failed
@@ -46,6 +47,7 @@ from greenroom.supervisors.tree import Tree
 __all__ = ["Job", "Runtime"]
 
 _NOBODY = Account()
+_T = TypeVar("_T")
 _SIMULATED_LATENCY = "lognormal(p50=0.15,p95=0.4)"
 
 
@@ -103,28 +105,84 @@ class Runtime:
     ) -> None:
         await self._stack.aclose()
 
+    @overload
     async def chat(
         self,
         model: str | None,
         messages: str | Sequence[Message],
         *,
+        response_type: None = None,
+        reasks: int = ...,
+        max_tokens: int | None = ...,
+        temperature: float | None = ...,
+        seed: int | None = ...,
+        timeout_s: float | None = ...,
+        budget_usd: Decimal | str | float | None = ...,
+        tag: str | None = ...,
+    ) -> Reply: ...
+
+    @overload
+    async def chat(
+        self,
+        model: str | None,
+        messages: str | Sequence[Message],
+        *,
+        response_type: type[_T],
+        reasks: int = ...,
+        max_tokens: int | None = ...,
+        temperature: float | None = ...,
+        seed: int | None = ...,
+        timeout_s: float | None = ...,
+        budget_usd: Decimal | str | float | None = ...,
+        tag: str | None = ...,
+    ) -> ParsedReply[_T]: ...
+
+    @overload
+    async def chat(
+        self,
+        model: str | None,
+        messages: str | Sequence[Message],
+        *,
+        response_type: Mapping[str, object],
+        reasks: int = ...,
+        max_tokens: int | None = ...,
+        temperature: float | None = ...,
+        seed: int | None = ...,
+        timeout_s: float | None = ...,
+        budget_usd: Decimal | str | float | None = ...,
+        tag: str | None = ...,
+    ) -> ParsedReply[object]: ...
+
+    async def chat(
+        self,
+        model: str | None,
+        messages: str | Sequence[Message],
+        *,
+        response_type: type[_T] | Mapping[str, object] | None = None,
+        reasks: int = 2,
         max_tokens: int | None = None,
         temperature: float | None = None,
         seed: int | None = None,
         timeout_s: float | None = None,
         budget_usd: Decimal | str | float | None = None,
         tag: str | None = None,
-    ) -> Reply:
+    ) -> Reply | ParsedReply[_T] | ParsedReply[object]:
         """Ask a model, and wait for its whole answer.
+
+            reply = await rt.chat(None, "Where is the Eiffel tower?", response_type=Place)
+            print(reply.parsed.city)
 
         Args:
             model: `provider/model`; None: the default model.
             messages: the conversation, or one user message's text.
-            max_tokens: bound of the output.
+            response_type: what the answer is to be, in `reply.parsed`: a `msgspec.Struct`, a dataclass, a pydantic
+                model, or a JSON Schema as a dict. It is asked for as JSON, and decoded strictly.
+            reasks: how often an answer that is not of `response_type` is shown to the model with what is wrong.
+            max_tokens: bound of the output; of each ask, where there are several.
             temperature: as the provider takes it.
             seed: for providers that can repeat themselves.
-            timeout_s: for everything, waiting and retries included.
-            budget_usd: the most that the call may be charged, all attempts together.
+            timeout_s: for everything, waiting, retries and asking again included.
+            budget_usd: the most that the call may be charged, all attempts together, those of asking again too.
             tag: what the spend is booked under, and what budget of `[budgets.tags]` binds it.
 
         Where a budget applies and `max_tokens` is None, one is set, and told as `reply.max_tokens_set`.
@@ -132,18 +190,32 @@ class Runtime:
         Raises:
             Refused: before anything is sent: an unknown or unpriced model, a budget without room
                 (`BudgetExceeded`), a database that cannot be written.
-            ProviderFailed: no attempt succeeded.
-            ValueError: `budget_usd` is no sum of dollars.
+            ProviderFailed: no attempt succeeded; `AnswerInvalid`: no answer was of `response_type`.
+            TypeError: JSON cannot hold `response_type`, or it is no object there.
+            ValueError: `budget_usd` is no sum of dollars, the JSON Schema makes no sense or has a word that is not
+                checked, or `reasks` is not 0 to 20.
 
         Cancelling closes the connection and settles what was used; see `Flow.chat`.
         """
         request = self._request(model, messages, max_tokens, temperature, seed)
-        return await self._running().flow.chat(
+        account = Account(tag=tag) if tag else _NOBODY
+        budget_pusd = _pico_usd(budget_usd)
+        flow = self._running().flow
+        if response_type is None:
+            return await flow.chat(request, account=account, timeout_s=timeout_s, budget_pusd=budget_pusd)
+        ask = partial(
+            chat_parsed,
+            flow,
+            self._life.system.clock,
             request,
-            account=Account(tag=tag) if tag else _NOBODY,
+            reasks=reasks,
+            account=account,
             timeout_s=timeout_s,
-            budget_pusd=_pico_usd(budget_usd),
+            budget_pusd=budget_pusd,
         )
+        if isinstance(response_type, Mapping):
+            return await ask(form_of_schema(response_type))
+        return await ask(form_of_type(response_type))
 
     def stream(
         self,
