@@ -5,7 +5,8 @@ Nothing here knows of models or money; `flow` and `streaming` call it, and it ca
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
 
 import aiohttp
 from msgspec import Struct
@@ -187,6 +188,42 @@ class StreamBody:
             self.on_expire(failure)
 
 
+class _Limit:
+    """`asyncio.timeout_at` for one task and no more than is needed here, at half its cost: every call pays it.
+
+    Raises `TimeoutError` out of the block that it cancelled; a cancellation from elsewhere goes through.
+    """
+
+    __slots__ = ("_before", "_task", "_timer", "_up", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ends_s: float) -> None:
+        task = asyncio.current_task(loop)
+        assert task is not None
+        self.loop = loop
+        self._task = task
+        self._before = task.cancelling()
+        self._up = False
+        self._timer = loop.call_at(ends_s, self._end)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if self._up and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+    def reschedule(self, ends_s: float) -> None:
+        self._timer.cancel()
+        self._timer = self.loop.call_at(ends_s, self._end)
+
+    def _end(self) -> None:
+        self._up = True
+        self._task.cancel()
+
+
 async def _ask(
     session: aiohttp.ClientSession,
     url: URL,
@@ -197,11 +234,12 @@ async def _ask(
     streamed: bool,
 ) -> Answer | StreamBody:
     loop = asyncio.get_running_loop()
-    ends_s = loop.time() + left_s
+    now_s = loop.time()
+    ends_s = now_s + left_s
     first_byte_s = stalls.first_byte_streamed_s if streamed else stalls.first_byte_s
     answering = False
     try:
-        async with asyncio.timeout(min(first_byte_s, left_s)) as limit:
+        with _Limit(loop, now_s + min(first_byte_s, left_s)) as limit:
             response = await _send(session, url, request)
             if streamed and _is_stream(response):
                 return StreamBody(response, stalls.gap_s, ends_s, left_s)
@@ -261,13 +299,12 @@ def _is_stream(response: aiohttp.ClientResponse) -> bool:
     return response.status == 200 and not response.headers.get("Content-Type", "").startswith(_WHOLE_TYPES)
 
 
-async def _read(content: aiohttp.StreamReader, limit: asyncio.Timeout, gap_s: float, ends_s: float) -> bytes:
-    loop = asyncio.get_running_loop()
+async def _read(content: aiohttp.StreamReader, limit: _Limit, gap_s: float, ends_s: float) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while not content.at_eof():
         if not content.is_eof():
-            limit.reschedule(min(loop.time() + gap_s, ends_s))
+            limit.reschedule(min(limit.loop.time() + gap_s, ends_s))
         chunk = await content.readany()
         size += len(chunk)
         if size > _MAX_BODY_BYTES:
