@@ -100,7 +100,9 @@ def test_says_what_is_wrong_and_where(schema: dict[str, object], value: object, 
         ({"items": 1}, "an object or a boolean is wanted"),
         ({"$ref": "#/$defs/a"}, "leads nowhere"),
         ({"$ref": "https://example.com"}, "leads out of the schema"),
+        ({"$ref": 1}, "leads out of the schema"),
         ({"$ref": "#"}, "in a circle"),
+        ({"type": "object", "anyOf": [{"$ref": "#"}]}, "in a circle"),
     ],
 )
 def test_refuses_a_schema_that_it_cannot_check(schema: dict[str, object], why: str) -> None:

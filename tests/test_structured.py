@@ -66,6 +66,13 @@ class TestDecoded:
         (asked,) = provider.received
         assert asked.prompt == "Where?"
 
+    @pytest.mark.parametrize("kind", [Place, PlaceData, PlaceModel])
+    async def test_strictly(self, kind: type[Place | PlaceData | PlaceModel]) -> None:
+        text = '{"city": "Paris", "people": "2100000"}'
+        async with runtime_with(text, GOOD) as (rt, _provider):
+            reply = await rt.chat(None, "Where?", response_type=kind)
+        assert [rejected.text for rejected in reply.rejected] == [text]
+
     async def test_is_json_by_a_schema(self) -> None:
         async with runtime_with('{"city": "Paris", "people": 0}', GOOD) as (rt, provider):
             reply = await rt.chat(None, "Where?", response_type=SCHEMA)
@@ -152,15 +159,15 @@ class TestAskedAgain:
 
 class TestShared:
     async def test_the_budget_is_of_all_asks_together(self) -> None:
-        async with runtime_with(then=says(BAD), prices=PRICES) as (rt, provider):
+        answer = Says(BAD, prompt_tokens=10, completion_tokens=500)
+        async with runtime_with(then=answer, prices=PRICES) as (rt, provider):
             with pytest.raises(BudgetExceeded) as caught:
                 await rt.chat(
-                    None, "Where?", response_type=Place, max_tokens=5, reasks=20, budget_usd="0.002"
+                    None, "Where?", response_type=Place, max_tokens=500, reasks=20, budget_usd="0.004"
                 )
-        asked = len(provider.received)
-        assert asked > 1
-        assert caught.value.settled_pusd == asked * 20 * 10**6
-        assert caught.value.budget.cap_pusd == 2000 * 10**6
+        assert 2 <= len(provider.received) <= 3
+        assert caught.value.settled_pusd == len(provider.received) * 1010 * 10**6
+        assert caught.value.settled_pusd <= caught.value.budget.cap_pusd == 4000 * 10**6
 
     async def test_the_deadline_is_of_all_asks_together(self) -> None:
         async def slow(asked: Received) -> str:
@@ -172,6 +179,17 @@ class TestShared:
             with pytest.raises(AnswerInvalid, match="no time was left to ask again"):
                 await rt.chat(None, "Where?", response_type=Place, reasks=20, timeout_s=50)
         assert len(provider.received) == 2
+
+    async def test_what_an_earlier_ask_took_is_not_there_for_retries(self) -> None:
+        async def slow(asked: Received) -> str:
+            await rt_clock.sleep(30.0)
+            return BAD
+
+        async with runtime_with(slow, Fails(503, retry_after_s=30), GOOD) as (rt, provider):
+            rt_clock = rt._life.system.clock  # pyright: ignore[reportPrivateUsage] - as above
+            with pytest.raises(ProviderFailed, match="503"):
+                await rt.chat(None, "Where?", response_type=Place, timeout_s=50)
+            assert provider.left == 1
 
 
 class TestWithoutAMode:

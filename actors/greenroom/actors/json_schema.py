@@ -31,6 +31,7 @@ _CHECKED = frozenset({
     "$ref", "type", "enum", "const", "properties", "required", "additionalProperties", "items", "anyOf", "oneOf", "allOf",
     "pattern", *_BOUNDS, *_SIZES, *(most for most, _, _ in _SIZES.values()),
 })  # fmt: skip
+_ONE_OF_EACH: tuple[object, ...] = (None, True, 0, "", [], {})
 _TYPES = frozenset({"object", "array", "string", "integer", "number", "boolean", "null"})
 
 
@@ -41,6 +42,12 @@ def check_schema(schema: Schema) -> None:
         ValueError: a word is unknown or means nothing, a `$ref` leads nowhere or in a circle, or it is too deep.
     """
     _check_schema(schema, schema, "$", 0)
+    for value in _ONE_OF_EACH:
+        try:
+            for _ in _problems(schema, schema, value, "$"):
+                pass
+        except RecursionError:
+            raise ValueError("JSON Schema: a $ref within its choices leads in a circle") from None
 
 
 def problem(schema: Schema, value: object) -> str | None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from greenroom.actors.streaming import EventStream as EventStream
     from greenroom.actors.structured import AnswerInvalid as AnswerInvalid
     from greenroom.actors.structured import ParsedReply as ParsedReply
+    from greenroom.actors.structured import Rejected as Rejected
     from greenroom.runtime.config import ConfigError as ConfigError
     from greenroom.runtime.job import Job as Job
     from greenroom.runtime.runtime import Runtime as Runtime
@@ -47,6 +48,7 @@ _HOMES = {
     "ReasoningDelta": "greenroom.actors.events",
     "ReasoningState": "greenroom.actors.events",
     "RefusalDelta": "greenroom.actors.events",
+    "Rejected": "greenroom.actors.structured",
     "Reply": "greenroom.actors.flow",
     "Runtime": "greenroom.runtime.runtime",
     "Settings": "greenroom.actors.settings",
