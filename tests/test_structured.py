@@ -41,6 +41,11 @@ class PlaceModel(pydantic.BaseModel):
     people: int
 
 
+class TripModel(pydantic.BaseModel):
+    stops: list[PlaceModel]
+    note: str | None = None
+
+
 class Trip(Struct):
     stops: list[Place]
     note: str = "none"
@@ -229,6 +234,11 @@ class TestForms:
         assert schema["required"] == ["stops", "note"]
         assert schema["properties"]["note"] == {"type": "string"}
         assert schema["$defs"]["Place"]["additionalProperties"] is False
+
+    def test_a_models_schema_is_what_openais_own_sdk_makes_of_it(self) -> None:
+        sdk = pytest.importorskip("openai.lib._pydantic", reason="openai is not installed")
+        wanted = msgspec.json.decode(form_of_type(TripModel).response_format)["json_schema"]
+        assert wanted == {"name": "TripModel", "strict": True, "schema": sdk.to_strict_json_schema(TripModel)}
 
     def test_what_strict_mode_cannot_have_is_not_called_strict(self) -> None:
         class Loose(Struct):
