@@ -15,15 +15,13 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("advice", ["1000000000", "Fri, 31 Dec 9999 23:59:59 GMT", "1e300"])
-async def test_an_absurd_retry_after_keeps_nobody_waiting_beyond_the_longest_wait(
-    tmp_path: Path, advice: str
-) -> None:
-    """Who was told gives up at once; the others are held back no longer than the configuration bears."""
+async def test_an_absurd_retry_after_keeps_nobody_waiting(tmp_path: Path, advice: str) -> None:
+    """Who was told gives up at once, and the others ask for themselves: held back, a halted job would last for as long."""
 
     async def answer(asked: Asked) -> web.StreamResponse:
         return refusal(429, retry_after=advice) if asked.number == 1 else good()
 
-    retries = Retries(attempts=3, backoff_base_s=0.001, max_retry_after_s=0.05)
+    retries = Retries(attempts=3, backoff_base_s=0.001, max_retry_after_s=300.0)
     async with (
         Upstream(answer) as upstream,
         Runtime(settings(upstream.base_url, tmp_path, retries=retries), environ={}) as rt,
@@ -31,7 +29,7 @@ async def test_an_absurd_retry_after_keeps_nobody_waiting_beyond_the_longest_wai
         with pytest.raises(ProviderFailed) as failed:
             await rt.chat("acme/fast", "first", timeout_s=20.0)
         assert (failed.value.error.kind, failed.value.error.attempts) == ("rate_limited", 1)
-        assert (await rt.chat("acme/fast", "second", timeout_s=20.0)).text == "fine"
+        assert (await rt.chat("acme/fast", "second", timeout_s=5.0)).text == "fine"
         await given_back(rt)
     assert len(upstream.asked) == 2
 

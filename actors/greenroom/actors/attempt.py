@@ -252,7 +252,8 @@ class Attempts:
         outbox: where holds and settlements outlive the ledger.
         next_ticket: a number never given before, in any process.
         clock: time.
-        max_freeze_s: how long a provider may keep everybody waiting by its Retry-After.
+        max_freeze_s: how long a provider may keep everybody waiting by its Retry-After. One that asks for more keeps
+            nobody waiting: who asks next is told the same at once, not after a wait that cannot help.
     """
 
     def __init__(
@@ -319,8 +320,13 @@ class Attempts:
         attempt.outcome = error.kind
         attempt.charge_bound_if_sent()
         call.cost_pusd += attempt.cost_pusd
-        if error.kind in ("rate_limited", "overloaded") and error.retry_after_s is not None:
-            call.line.limiter.cast(Freeze(min(error.retry_after_s, self._max_freeze_s)))
+        wait_s = error.retry_after_s
+        if (
+            error.kind in ("rate_limited", "overloaded")
+            and wait_s is not None
+            and wait_s <= self._max_freeze_s
+        ):
+            call.line.limiter.cast(Freeze(wait_s))
         return ProviderFailed(
             structs.replace(
                 error,
