@@ -133,8 +133,8 @@ def test_columns(tmp_path: Path, data: bytes, names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "line 1: is empty"),
-        (b"\na,b\n", "line 1: is empty"),
+        (b"", "in.csv, line 1: is empty"),
+        (b"\na,b\n", "in.csv, line 1: is empty"),
         (b"a,b,a\n", "line 1: columns 1 and 3 are both called 'a'"),
         (b'a"b\n', "line 1: field 1 holds a quote"),
         ("a,b\n".encode("utf-16"), "line 1: looks like UTF-16"),

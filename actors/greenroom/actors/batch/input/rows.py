@@ -27,16 +27,17 @@ def columns(path: Path) -> tuple[str, ...]:
     with path.open("rb") as file:
         _, raw = next(raw_rows(file), (1, b""))
     if not raw:
-        raise BadInput("line 1: is empty; the first row of a CSV file names its columns")
+        raise BadInput(f"{path}, line 1: is empty; the first row of a CSV file names its columns")
     if raw.startswith(_UTF_16):
-        raise BadInput("line 1: looks like UTF-16; save the file as CSV in UTF-8")
+        raise BadInput(f"{path}, line 1: looks like UTF-16; save the file as CSV in UTF-8")
     try:
         names = tuple(name.strip() or f"column_{number}" for number, name in enumerate(fields(raw), 1))
     except ValueError as error:
-        raise BadInput(f"line 1: {error}") from None
+        raise BadInput(f"{path}, line 1: {error}") from None
     for number, name in enumerate(names, 1):
         if name in names[: number - 1]:
-            raise BadInput(f"line 1: columns {names.index(name) + 1} and {number} are both called {name!r}")
+            first = names.index(name) + 1
+            raise BadInput(f"{path}, line 1: columns {first} and {number} are both called {name!r}")
     return names
 
 
