@@ -103,7 +103,11 @@ def kill_and_resume(greenroom: Greenroom, lines: int, kills: int, seed: int) -> 
         asked_later = {entry.custom_id for entry in simulator.journal if entry.arrived_s > kill.at_s}
         assert not kill.stored & asked_later
     assert any(kill.stored for kill in done_kills)
-    check_ledger(ledger(greenroom.database), simulator, started_s, kills)
+    rows = ledger(greenroom.database)
+    check_ledger(rows, simulator, started_s, kills)
+    besides = "besides the results' cost"
+    assert besides not in undisturbed.err
+    assert (besides in last.err) == any(row.outcome == "interrupted" for row in rows)
 
 
 def test_a_job_killed_three_times(greenroom: Greenroom) -> None:

@@ -1,6 +1,7 @@
 """What `greenroom run` says of what came of it."""
 
 from decimal import Decimal
+from typing import cast
 
 from msgspec import Struct
 from rich.table import Table
@@ -8,6 +9,7 @@ from rich.table import Table
 from greenroom.actors.batch import JobProgress, OpenJob, Scan
 from greenroom.actors.prices import usd
 from greenroom.actors.providers.hosts import SIMULATOR
+from greenroom.actors.storage import SpendRow, StorageFailed, open_read_only, spend
 from greenroom.runtime.cli.inputs import Options, shown_out
 from greenroom.runtime.cli.output import (
     EXIT_FAILED_ITEMS,
@@ -83,6 +85,27 @@ def ended(last: JobProgress, opened: OpenJob, seconds: float, options: Options) 
         note(f"stopped with {last.total - last.finished} lines to go; the same command goes on")
         return EXIT_INTERRUPTED
     return _failures(last.failed)
+
+
+def charged_besides(url: str, last: JobProgress) -> None:
+    """Say what the ledger charges a job beyond the cost of its results: for calls that a kill or Ctrl-C cut off.
+
+    Args:
+        url: the database, which everything about the job has reached. One that cannot be read says nothing.
+        last: how the job ended.
+    """
+    try:
+        with open_read_only(url) as database:
+            (row,) = database.read(spend(job_id=last.job_id))
+    except StorageFailed:
+        return
+    in_all_pusd = SpendRow(*cast("tuple[int, ...]", row)).cost_pusd
+    if in_all_pusd > last.cost_pusd:
+        besides = money(usd(in_all_pusd - last.cost_pusd))
+        note(
+            f"besides the results' cost, {besides} is charged for calls whose answers are not among them: "
+            f"{money(usd(in_all_pusd))} in all (greenroom costs --job {last.job_id})"
+        )
 
 
 def _needed(last: JobProgress) -> str:

@@ -33,7 +33,7 @@ from greenroom.runtime.cli.output import (
 )
 from greenroom.runtime.cli.spending import Spending
 from greenroom.runtime.cli.stdout import Copier
-from greenroom.runtime.config import ConfigError, environment, load_settings
+from greenroom.runtime.config import ConfigError, database_url, environment, load_settings
 from greenroom.runtime.discovery import Chosen, choose_providers
 from greenroom.runtime.job import Job
 from greenroom.runtime.runtime import Runtime
@@ -257,8 +257,11 @@ async def _answer(
         with Copier(request.out if options.to_stdout else None, job.stop) as copier:
             last = await _watch(job, opened, options)
             await copier.finish()
-        code = report.ended(last, opened, asyncio.get_running_loop().time() - started_s, options)
-        return copier.verdict(code)
+        code = copier.verdict(
+            report.ended(last, opened, asyncio.get_running_loop().time() - started_s, options)
+        )
+    await anyio.to_thread.run_sync(partial(report.charged_besides, database_url(settings), last))
+    return code
 
 
 async def _watch(job: Job, opened: OpenJob, options: Options) -> JobProgress:
