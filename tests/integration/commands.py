@@ -164,9 +164,10 @@ class SimulatorProcess:
 
     @property
     def journal(self) -> list[JournalEntry]:
-        """Every request so far."""
+        """Every request whose line is whole: the server goes on writing while this reads."""
         decode = msgspec.json.Decoder(JournalEntry).decode
-        return [decode(line) for line in self.journal_path.read_bytes().splitlines()]
+        whole, _, _ = self.journal_path.read_bytes().rpartition(b"\n")
+        return [decode(line) for line in whole.splitlines()]
 
     def wait_requests(self, count: int) -> None:
         """Wait until so many requests stand in the journal."""
