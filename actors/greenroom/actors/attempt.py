@@ -28,7 +28,7 @@ from greenroom.actors.events import (
 )
 from greenroom.actors.kernel import ActorExited, ActorRef, Cast, Clock, Overloaded, Refused
 from greenroom.actors.ledger import Account, Budget, BudgetExceeded, Hold, Outbox, Settle
-from greenroom.actors.limiter import BATCH, Admit, Freeze, Release
+from greenroom.actors.limiter import BATCH, INTERACTIVE, Admit, Freeze, Release
 from greenroom.actors.pool import Lease, Outcome, Sockets
 from greenroom.actors.prices import Price, usd
 from greenroom.actors.providers import Completion, WireRequest
@@ -53,13 +53,21 @@ def again(error: Closed) -> Closed:
     return type(error)(*error.args)
 
 
-class Terms(Struct, frozen=True):
-    """What a caller says besides the request."""
+class Terms(Struct, frozen=True, kw_only=True):
+    """What a caller says besides the request.
 
-    account: Account
-    priority: int
-    timeout_s: float | None
-    budget_pusd: int | None
+    `account` is whom to charge; `priority` is 0 interactive, 1 batch. `timeout_s` is for everything, waiting and
+    retries included; None: the provider's `stalls.total_s`. `budget_pusd` is the most that all attempts together may
+    be charged; None: what other budgets allow.
+    """
+
+    account: Account = Account()
+    priority: int = INTERACTIVE
+    timeout_s: float | None = None
+    budget_pusd: int | None = None
+
+
+NO_TERMS = Terms()
 
 
 class Line(Struct, frozen=True):

@@ -15,6 +15,7 @@ from typing import TypeVar
 from msgspec import structs
 
 from greenroom.actors.attempt import (
+    NO_TERMS,
     Answered,
     Attempt,
     Attempts,
@@ -42,8 +43,7 @@ from greenroom.actors.events import (
 )
 from greenroom.actors.exchange import Answer, ExchangeFailed, Send, StreamBody, exchange, open_stream
 from greenroom.actors.kernel import ActorExited, ActorRef, Clock
-from greenroom.actors.ledger import Account, Budgets, Outbox
-from greenroom.actors.limiter import INTERACTIVE
+from greenroom.actors.ledger import Budgets, Outbox
 from greenroom.actors.providers import (
     ChatRequest,
     Completion,
@@ -57,9 +57,8 @@ from greenroom.actors.retry import retry_delay_s
 from greenroom.actors.settings import Retries
 from greenroom.actors.streaming import EventStream, LiveStream
 
-__all__ = ["Closed", "Flow", "Reply", "RuntimeFailed", "again"]
+__all__ = ["NO_TERMS", "Closed", "Flow", "Reply", "RuntimeFailed", "Terms", "again"]
 
-_NOBODY = Account()
 _T = TypeVar("_T")
 _A = TypeVar("_A", bound=Answered)
 
@@ -129,24 +128,12 @@ class Flow:
             self._last_ended.clear()
             await self._last_ended.wait()
 
-    async def chat(
-        self,
-        request: ChatRequest,
-        *,
-        account: Account = _NOBODY,
-        priority: int = INTERACTIVE,
-        timeout_s: float | None = None,
-        budget_pusd: int | None = None,
-        streamed: bool = False,
-    ) -> Reply:
+    async def chat(self, request: ChatRequest, terms: Terms = NO_TERMS, *, streamed: bool = False) -> Reply:
         """Ask a model, and wait for its whole answer.
 
         Args:
             request: what to ask whom.
-            account: whom to charge.
-            priority: 0 interactive, 1 batch.
-            timeout_s: for everything, waiting and retries included; None: the provider's `stalls.total_s`.
-            budget_pusd: the most that all attempts together may be charged; None: what other budgets allow.
+            terms: whom to charge, how much, how long; see `Terms`.
             streamed: whether to have it streamed, and put together here: a silence is then noticed earlier.
 
         Raises:
@@ -160,18 +147,9 @@ class Flow:
         Where a budget applies and the request sets no `max_tokens`, one is set, and told in the reply.
         """
         attempt = self._attempt_put_together if streamed else self._attempt_chat
-        terms = Terms(account, priority, timeout_s, budget_pusd)
         return await self._unless_closed(partial(self._answer, request, terms, attempt, stream=streamed))
 
-    def stream(
-        self,
-        request: ChatRequest,
-        *,
-        account: Account = _NOBODY,
-        priority: int = INTERACTIVE,
-        timeout_s: float | None = None,
-        budget_pusd: int | None = None,
-    ) -> EventStream:
+    def stream(self, request: ChatRequest, terms: Terms = NO_TERMS) -> EventStream:
         """Ask a model, and be told its answer as it comes: `async with flow.stream(...) as events`.
 
         Nothing is asked before the block is entered. Failed attempts are tried again as in `chat` until there is
@@ -179,26 +157,17 @@ class Flow:
 
         Leaving the block, or cancelling, closes the connection at once unless the stream has ended, gives permit and
         lease back, and settles the attempt, marked estimated: its input, and the output that came, each at its upper
-        bound. `timeout_s` holds for a caller that does not read on, too.
+        bound. `terms.timeout_s` holds for a caller that does not read on, too.
         """
-        terms = Terms(account, priority, timeout_s, budget_pusd)
         begin = partial(self._answer, request, terms, self._attempt_streamed, stream=True)
         return EventStream(partial(self._unless_closed, begin), self._streamed, self._gave_up)
 
-    async def embed(
-        self,
-        request: EmbeddingRequest,
-        *,
-        account: Account = _NOBODY,
-        timeout_s: float | None = None,
-        budget_pusd: int | None = None,
-    ) -> Embeddings:
+    async def embed(self, request: EmbeddingRequest, terms: Terms = NO_TERMS) -> Embeddings:
         """Turn texts into vectors. More of them than one request may hold are asked for one request after another,
-        so that `budget_pusd` and `timeout_s` hold for all of them together.
+        so that the budget and the time of `terms` hold for all of them together.
 
         Raises as `chat`; a failure's cost is of all requests. What cancelling leaves behind: see `chat`.
         """
-        terms = Terms(account, INTERACTIVE, timeout_s, budget_pusd)
         return await self._unless_closed(partial(self._embed, request, terms))
 
     async def _embed(self, request: EmbeddingRequest, terms: Terms) -> Embeddings:

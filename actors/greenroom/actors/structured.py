@@ -13,10 +13,10 @@ from msgspec import Raw, Struct, structs
 
 from greenroom.actors.attempt import Reply
 from greenroom.actors.events import ProviderError, ProviderFailed, Usage
-from greenroom.actors.flow import Flow
+from greenroom.actors.flow import NO_TERMS, Flow, Terms
 from greenroom.actors.json_schema import check_schema, is_array, is_object, problem
 from greenroom.actors.kernel import Clock
-from greenroom.actors.ledger import Account, Budget, BudgetExceeded
+from greenroom.actors.ledger import Budget, BudgetExceeded
 from greenroom.actors.providers import ChatRequest, Message
 
 T = TypeVar("T")
@@ -180,9 +180,7 @@ async def chat_parsed(
     form: Form[T],
     *,
     reasks: int = 2,
-    account: Account,
-    timeout_s: float | None = None,
-    budget_pusd: int | None = None,
+    terms: Terms = NO_TERMS,
 ) -> ParsedReply[T]:
     """Ask until an answer is of the form, at most `reasks` times more than once.
 
@@ -192,9 +190,8 @@ async def chat_parsed(
         request: the question; its `response_format` is set here.
         form: what the answer is to be.
         reasks: how often an invalid answer is shown to the model with what was wrong; 0 to 20.
-        account: whom to charge.
-        timeout_s: for all asks together; None: each may take the provider's `stalls.total_s`.
-        budget_pusd: the most that all asks together may be charged.
+        terms: their `timeout_s` is for all asks together (None: each may take the provider's `stalls.total_s`), and
+            their `budget_pusd` the most that all of them may be charged.
 
     A provider that refuses the option `response_format` is told the schema in words. A refusal of the model, and an
     answer cut off at `max_tokens`, are not asked for again: they would come out the same.
@@ -209,11 +206,11 @@ async def chat_parsed(
     if not 0 <= reasks <= MAX_REASKS:
         raise ValueError(f"reasks must be 0 to {MAX_REASKS}, not {reasks}")
     request = structs.replace(request, response_format=form.response_format)
-    ends_s = None if timeout_s is None else clock.monotonic() + timeout_s
-    asking = _Asking(form, request, budget_pusd, ends_s)
+    ends_s = None if terms.timeout_s is None else clock.monotonic() + terms.timeout_s
+    asking = _Asking(form, request, terms.budget_pusd, ends_s)
     while True:
         left_s = None if asking.ends_s is None else max(asking.ends_s - clock.monotonic(), 0.001)
-        reply = await _ask(flow, asking, account, left_s)
+        reply = await _ask(flow, asking, structs.replace(terms, timeout_s=left_s))
         if reply is None:
             continue
         asking.add(reply)
@@ -231,16 +228,12 @@ async def chat_parsed(
             return _parsed(asking, reply, parsed)
 
 
-async def _ask(flow: Flow, asking: _Asking[T], account: Account, left_s: float | None) -> Reply | None:
+async def _ask(flow: Flow, asking: _Asking[T], terms: Terms) -> Reply | None:
     """One ask; None: the provider has no mode for schemas, and the next ask does without."""
     cap_pusd = asking.budget_pusd
+    left_pusd = None if cap_pusd is None else cap_pusd - asking.cost_pusd
     try:
-        return await flow.chat(
-            asking.request,
-            account=account,
-            timeout_s=left_s,
-            budget_pusd=None if cap_pusd is None else cap_pusd - asking.cost_pusd,
-        )
+        return await flow.chat(asking.request, structs.replace(terms, budget_pusd=left_pusd))
     except BudgetExceeded as refusal:
         if cap_pusd is None or refusal.budget.scope != "call":
             raise

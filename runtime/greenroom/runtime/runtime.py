@@ -26,7 +26,7 @@ from greenroom.actors.batch import (
     scan,
 )
 from greenroom.actors.embedding import Embeddings
-from greenroom.actors.flow import Reply
+from greenroom.actors.flow import Reply, Terms
 from greenroom.actors.kernel import Clock
 from greenroom.actors.ledger import Account
 from greenroom.actors.prices import pico_usd
@@ -198,21 +198,11 @@ class Runtime:
         Cancelling closes the connection and settles what was used; see `Flow.chat`.
         """
         request = self._request(model, messages, max_tokens, temperature, seed)
-        account = Account(tag=tag) if tag else _NOBODY
-        budget_pusd = _pico_usd(budget_usd)
+        terms = _terms(timeout_s, budget_usd, tag)
         flow = self._running().flow
         if response_type is None:
-            return await flow.chat(request, account=account, timeout_s=timeout_s, budget_pusd=budget_pusd)
-        ask = partial(
-            chat_parsed,
-            flow,
-            self._life.system.clock,
-            request,
-            reasks=reasks,
-            account=account,
-            timeout_s=timeout_s,
-            budget_pusd=budget_pusd,
-        )
+            return await flow.chat(request, terms)
+        ask = partial(chat_parsed, flow, self._life.system.clock, request, reasks=reasks, terms=terms)
         if isinstance(response_type, Mapping):
             return await ask(form_of_schema(response_type))
         return await ask(form_of_type(response_type))
@@ -241,12 +231,7 @@ class Runtime:
         iteration stands at `EventStream`. Leaving the block early closes the connection and settles what came.
         """
         request = self._request(model, messages, max_tokens, temperature, seed)
-        return self._running().flow.stream(
-            request,
-            account=Account(tag=tag) if tag else _NOBODY,
-            timeout_s=timeout_s,
-            budget_pusd=_pico_usd(budget_usd),
-        )
+        return self._running().flow.stream(request, _terms(timeout_s, budget_usd, tag))
 
     async def embed(
         self,
@@ -278,9 +263,7 @@ class Runtime:
         inputs = (texts,) if isinstance(texts, str) else tuple(texts)
         return await self._running().flow.embed(
             EmbeddingRequest(model=model, inputs=inputs, dimensions=dimensions),
-            account=Account(tag=tag) if tag else _NOBODY,
-            timeout_s=timeout_s,
-            budget_pusd=_pico_usd(budget_usd),
+            _terms(timeout_s, budget_usd, tag),
         )
 
     async def batch(
@@ -402,6 +385,11 @@ class Runtime:
         return structs.replace(
             chosen, providers={**chosen.providers, SIMULATOR: simulator(running.openai_base_url)}
         )
+
+
+def _terms(timeout_s: float | None, budget_usd: Decimal | str | float | None, tag: str | None) -> Terms:
+    account = Account(tag=tag) if tag else _NOBODY
+    return Terms(account=account, timeout_s=timeout_s, budget_pusd=_pico_usd(budget_usd))
 
 
 def _pico_usd(value: Decimal | str | float | None) -> int | None:

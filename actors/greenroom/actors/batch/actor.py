@@ -32,7 +32,7 @@ from greenroom.actors.batch.renderings import rendering
 from greenroom.actors.batch.restore import restore_output
 from greenroom.actors.batch.results import OutputTaken, ResultFile
 from greenroom.actors.events import ErrorKind, ProviderError, ProviderFailed, Usage
-from greenroom.actors.flow import Closed, Flow
+from greenroom.actors.flow import Closed, Flow, Terms
 from greenroom.actors.kernel import (
     Actor,
     ActorExited,
@@ -113,7 +113,7 @@ class Batch(Actor):
         self._memory = memory
         self._output = memory.output
         self._rendering = rendering(job.request.out, job.scan)
-        self._account = _account(job)
+        self._terms = Terms(account=_account(job), priority=BATCH)
         self._state: Literal["running", "stopping", "halted"] = "stopping" if memory.stop_asked else "running"
         self._because: str | None = None
         self._because_kind: ErrorKind | None = None
@@ -289,12 +289,7 @@ class Batch(Actor):
             self._taken_up += 1  # Passed over as the scan said, and the caller agreed to.
             return
         try:
-            reply = await self._flow.chat(
-                line.request,
-                account=self._account,
-                priority=BATCH,
-                streamed=self._job.request.streamed,
-            )
+            reply = await self._flow.chat(line.request, self._terms, streamed=self._job.request.streamed)
             result = self._rendering.answered(self._result_id(position), position + 1, line, reply)
             self._keep(position, line, raw, result, (reply.cost_pusd, reply.usage, None))
         except Closed:
