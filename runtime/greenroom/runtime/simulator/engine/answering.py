@@ -1,6 +1,7 @@
 """From a question to an answer: which manner of writing a model has, and where its text ends."""
 
 import hashlib
+from itertools import takewhile
 
 import msgspec
 
@@ -114,9 +115,9 @@ def _written(question: Question, model: Model, dice: Dice) -> str:
         return _json_text(question.schema, reading, dice)
     if model.manner != "chat" and reading.labels:
         return _classified(reading, dice)
-    tool_result = question.turns[-1].text if question.turns[-1].role == "tool" else ""
-    if tool_result:
-        return f"Here is what I found: {summarise(tool_result, max_words=40)}"
+    found = [turn.text for turn in takewhile(lambda turn: turn.role == "tool", reversed(question.turns))]
+    if any(found):
+        return f"Here is what I found: {summarise(' '.join(reversed(found)), max_words=40)}"
     return paragraph(reading.subject, dice, model.sentences)
 
 

@@ -128,7 +128,9 @@ def parse_contents(body: bytes, head: Head) -> Asked:
     refuse_unknown(fields, _KNOWN)
     asked = convert(fields, _Body)
     _refuse_combinations(asked)
-    framed = frame_bytes(fields, ("tools", "generationConfig"))
+    config = fields.get("generationConfig")
+    read = {**config, **fields} if isinstance(config, dict) else fields
+    framed = frame_bytes(read, ("tools", "responseSchema", "responseJsonSchema"))
     prompt_sha256, key = digests(fields | {"model": model}, "contents", _LEFT_ASIDE.difference({"model"}))
     return Asked(
         question=_question(model, asked, key, framed),

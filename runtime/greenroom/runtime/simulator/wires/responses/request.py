@@ -98,7 +98,7 @@ class _Tool(msgspec.Struct):
     strict: bool | None = None
 
 
-class _ToolChoice(msgspec.Struct):
+class _ToolChoice(msgspec.Struct, frozen=True):
     type: Literal["function"]
     name: str
 
