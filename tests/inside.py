@@ -82,11 +82,11 @@ def named(rt: Runtime, name: str) -> ActorRef:
     return system(rt).named(name)
 
 
-async def granted(rt: Runtime) -> Granted:
-    """What calls to `acme` have and have not given back."""
+async def granted(rt: Runtime, provider: str = "acme") -> Granted:
+    """What calls to that provider have and have not given back."""
     running = tree(rt)
     spend = await running.ledger.call(GetSpend())
-    line = await running.lines.ensure("acme")
+    line = await running.lines.ensure(provider)
     limiter = await line.limiter.call(GetLimiterStatus())
     pool = await line.pool.call(GetPoolStatus())
     return Granted(
@@ -101,9 +101,9 @@ async def granted(rt: Runtime) -> Granted:
     )
 
 
-async def given_back(rt: Runtime) -> None:
+async def given_back(rt: Runtime, provider: str = "acme") -> None:
     """Wait until nothing is granted any more and everything is on disk."""
-    while await granted(rt) != NOTHING:  # noqa: ASYNC110 - as `until`
+    while await granted(rt, provider) != NOTHING:  # noqa: ASYNC110 - as `until`
         await asyncio.sleep(0)
 
 

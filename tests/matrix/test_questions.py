@@ -1,0 +1,77 @@
+"""The same questions to every provider, whole and streamed: the same answers, usage and finish reasons."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from msgspec import Raw, Struct, structs
+from tests.inside import given_back, tree
+from tests.matrix.providers import PROVIDERS, settings_of
+from tests.matrix.questions import QUESTIONS
+
+from greenroom.actors.events import ProviderFailed
+from greenroom.actors.providers import ChatRequest
+from greenroom.runtime import Reply, Runtime
+from greenroom.runtime.testing import Simulator, SimulatorSettings
+
+pytestmark = pytest.mark.anyio
+BOTH = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+
+
+class House:
+    """A runtime and the simulator that all its providers are."""
+
+    def __init__(self, rt: Runtime, simulator: Simulator) -> None:
+        self.simulator = simulator
+        self._rt = rt
+
+    async def ask(self, request: ChatRequest, *, streamed: bool) -> Reply:
+        flow = tree(self._rt).flow
+        if not streamed:
+            return await flow.chat(request)
+        async with flow.stream(request) as events:
+            return await events.finish()
+
+
+@pytest.fixture(scope="module")
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    directory = tmp_path_factory.mktemp("house")
+    async with (
+        Simulator(SimulatorSettings(seed=7)) as simulator,
+        Runtime(settings_of(simulator.url, directory), environ={}) as rt,
+    ):
+        yield House(rt, simulator)
+        for provider in PROVIDERS:
+            await given_back(rt, provider)
+
+
+@BOTH
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("name", QUESTIONS)
+async def test_question(house: House, name: str, provider: str, streamed: bool) -> None:  # noqa: FBT001  # a parameter
+    question = QUESTIONS[name]
+    request = question.request(provider)
+    asked_before = house.simulator.statistics().requests
+    param = question.unsupported.get(provider)
+    if param is not None:
+        with pytest.raises(ProviderFailed) as failed:
+            await house.ask(request, streamed=streamed)
+        error = failed.value.error
+        assert (error.kind, error.param, error.provider) == ("unsupported_capability", param, provider)
+        assert house.simulator.statistics().requests == asked_before
+        return
+    reply = await house.ask(request, streamed=streamed)
+    assert house.simulator.statistics().requests == asked_before + 1
+    assert (reply.provider, reply.finish_reason, reply.attempts) == (provider, question.finish, 1)
+    if question.text is not None:
+        assert reply.text == question.text
+    if question.usage is not None:
+        assert reply.usage == question.usage
+    if question.check is not None:
+        question.check(reply)
+    if streamed:
+        assert put_together(reply) == put_together(await house.ask(request, streamed=False))
+
+
+def put_together(reply: Reply) -> Struct:
+    """What an answer says, however it came: its JSON is the provider's own where it came whole."""
+    return structs.replace(reply, raw=Raw(), request_id=None)
