@@ -6,158 +6,27 @@ not tell is given back too.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from decimal import Decimal
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 import aiohttp
 import structlog
-from msgspec import Raw, Struct, structs
+from msgspec import Struct, structs
 
-from greenroom.actors.catalog import Route
-from greenroom.actors.events import (
-    AttemptFailed,
-    CallDone,
-    FinishReason,
-    ProviderError,
-    ProviderFailed,
-    ReasoningState,
-    TokenLogprob,
-    ToolCall,
-    Usage,
-)
+from greenroom.actors.call import CallState, Way
+from greenroom.actors.events import ErrorKind, ProviderError, ProviderFailed, Tried, Usage
+from greenroom.actors.exchange import Answer, ExchangeFailed, Send
 from greenroom.actors.kernel import ActorExited, ActorRef, Cast, Clock, Overloaded, Refused
-from greenroom.actors.ledger import Account, Budget, BudgetExceeded, Hold, Outbox, Settle
-from greenroom.actors.limiter import BATCH, INTERACTIVE, Admit, Freeze, Release
-from greenroom.actors.pool import Lease, Outcome, Sockets
-from greenroom.actors.prices import Price, usd
-from greenroom.actors.providers import Completion, WireRequest
+from greenroom.actors.ledger import Budget, BudgetExceeded, Hold, Outbox, Settle
+from greenroom.actors.limiter import BATCH, Admit, Freeze, Release
+from greenroom.actors.pool import Lease, Outcome
+from greenroom.actors.providers import RejectedAnswer
 
 _log = structlog.get_logger(__name__)
 _BYTES_PER_TOKEN = 4
 """A fair guess for admission, which needs an estimate and not a bound."""
-
-
-class Closed(Refused):
-    """The runtime is being left, or was: no call is begun any more, and those in flight were given up."""
-
-
-class RuntimeFailed(Closed):
-    """greenroom's own actors failed more often than the root supervisor bears. Nothing is served until a runtime is
-    entered anew; what is on disk is safe, jobs go on from there, and what was in flight is charged as estimated.
-    """
-
-
-def again(error: Closed) -> Closed:
-    """An exception of its own for each who is told, since each gets a traceback of its own."""
-    return type(error)(*error.args)
-
-
-class Terms(Struct, frozen=True, kw_only=True):
-    """What a caller says besides the request.
-
-    `account` is whom to charge; `priority` is 0 interactive, 1 batch. `timeout_s` is for everything, waiting and
-    retries included; None: the provider's `stalls.total_s`. `budget_pusd` is the most that all attempts together may
-    be charged; None: what other budgets allow.
-    """
-
-    account: Account = Account()
-    priority: int = INTERACTIVE
-    timeout_s: float | None = None
-    budget_pusd: int | None = None
-
-
-NO_TERMS = Terms()
-
-
-class Line(Struct, frozen=True):
-    """What reaches one provider: its actors by name, and what outlives them."""
-
-    limiter: ActorRef
-    pool: ActorRef
-    sockets: Sockets
-    permits: dict[int, Admit]
-    waiting: Mapping[int, object]
-
-
-class CallState(Struct, gc=False):
-    """What stays the same over a call's attempts, and what they add up to.
-
-    `input_bound` and `max_tokens` are the most tokens in and out. `budget_pusd` is the most that all attempts together
-    may be charged; `max_tokens_set` is the bound that a budget demanded of an answer where the caller gave none.
-    """
-
-    id: int
-    route: Route
-    line: Line
-    wire: WireRequest
-    input_bound: int
-    max_tokens: int
-    account: Account
-    priority: int
-    started_s: float
-    deadline_s: float
-    budget_pusd: int | None = None
-    max_tokens_set: int | None = None
-    cost_pusd: int = 0
-    usage: Usage = Usage()
-
-
-def begin_call(
-    id_: int,
-    way: tuple[Route, Line],
-    wire: WireRequest,
-    terms: Terms,
-    *,
-    bounds: tuple[int, int],
-    now_s: float,
-) -> CallState:
-    """A call that nothing has been sent of. `bounds` are the most tokens that can go in and come out."""
-    route, line = way
-    return CallState(
-        id=id_,
-        route=route,
-        line=line,
-        wire=wire,
-        input_bound=bounds[0],
-        max_tokens=bounds[1],
-        account=terms.account,
-        priority=terms.priority,
-        started_s=now_s,
-        deadline_s=now_s + (terms.timeout_s or route.settings.stalls.total_s),
-        budget_pusd=terms.budget_pusd,
-    )
-
-
-class Reply(Struct, frozen=True, kw_only=True):
-    """A whole answer.
-
-    `usage` and `cost_usd` are of all attempts together; `raw` is OpenAI's `chat.completion`, one line: as it came
-    where the provider speaks that shape and answered whole, and else put together. `max_tokens_set` is the bound that
-    was set on the answer because a budget applies and the caller gave none; None: the caller's own, or none.
-    `reasoning_state` goes back to the provider with the assistant's message, `Message.reasoning_state`.
-    """
-
-    text: str
-    model: str
-    provider: str
-    finish_reason: FinishReason
-    usage: Usage
-    cost_pusd: int
-    attempts: int
-    raw: Raw
-    request_id: str | None = None
-    reasoning: str = ""
-    refusal: str | None = None
-    tool_calls: tuple[ToolCall, ...] = ()
-    logprobs: tuple[TokenLogprob, ...] = ()
-    max_tokens_set: int | None = None
-    reasoning_state: ReasoningState | None = None
-
-    @property
-    def cost_usd(self) -> Decimal:
-        """What all attempts were charged, exact."""
-        return usd(self.cost_pusd)
+_T = TypeVar("_T")
+_A = TypeVar("_A")
 
 
 class Answered(Protocol):
@@ -178,6 +47,7 @@ class Attempt(Struct, gc=False):
     """
 
     hold: Hold
+    way: Way
     most_pusd: int
     outcome: str = "cancelled"
     sent_s: float | None = None
@@ -188,72 +58,9 @@ class Attempt(Struct, gc=False):
     granted: bool = False
     request_id: str | None = None
 
-    def answered(self, price: Price, answer: Answered) -> None:
-        """A whole answer came; one that states no usage is charged the upper bound."""
-        self.outcome = "ok"
-        self.usage = answer.usage
-        if answer.usage_reported:
-            self.cost_pusd = price.cost_pusd(answer.usage)
-        else:
-            self.charge_bound_if_sent()
-
-    def charge_bound_if_sent(self) -> None:
-        """What is unknown is charged at its upper bound: a hard cap holds even if the provider charged all of it."""
-        if self.sent_s is not None:
-            self.cost_pusd = self.most_pusd
-            self.estimated = self.cost_pusd > 0
-
-
-def reply_of(call: CallState, attempt: Attempt, completion: Completion) -> Reply:
-    """The reply to a call that `attempt` answered."""
-    return Reply(
-        text=completion.text,
-        model=completion.model or call.route.model,
-        provider=call.route.provider,
-        finish_reason=completion.finish_reason,
-        usage=call.usage,
-        cost_pusd=call.cost_pusd,
-        attempts=attempt.hold.number,
-        raw=completion.raw,
-        request_id=attempt.request_id,
-        reasoning=completion.reasoning,
-        refusal=completion.refusal,
-        tool_calls=completion.tool_calls,
-        logprobs=completion.logprobs,
-        max_tokens_set=call.max_tokens_set,
-        reasoning_state=completion.reasoning_state,
-    )
-
-
-def attempt_failed(
-    call: CallState, error: ProviderError, retry_in_s: float | None, cost_pusd: int
-) -> AttemptFailed:
-    """The event of one attempt that failed; `retry_in_s` is None where the call is given up."""
-    return AttemptFailed(
-        call_id=call.id,
-        error=error,
-        retry_in_s=retry_in_s,
-        cost_pusd=cost_pusd,
-        job_id=call.account.job_id,
-    )
-
-
-def call_done(call: CallState, attempt: Attempt, now_s: float) -> CallDone:
-    """The event of a call that `attempt` answered."""
-    return CallDone(
-        call_id=call.id,
-        provider=call.route.provider,
-        model=call.route.model,
-        attempts=attempt.hold.number,
-        usage=call.usage,
-        cost_pusd=call.cost_pusd,
-        duration_s=now_s - call.started_s,
-        job_id=call.account.job_id,
-    )
-
 
 class Attempts:
-    """Begins attempts and gives back what they were granted.
+    """Begins attempts, sends them, and gives back what they were granted.
 
     Args:
         ledger: the ledger, by name.
@@ -278,14 +85,14 @@ class Attempts:
         self._clock = clock
         self._max_freeze_s = max_freeze_s
 
-    def begin(self, call: CallState, number: int) -> Attempt:
+    def begin(self, call: CallState) -> Attempt:
         """Reckon what an attempt may cost, and make sure that it can be settled. Unless it raises, `give_back` must follow.
 
         Raises:
             BudgetExceeded: the call's own budget has no room for it.
             TooManyUnsettled: see there.
         """
-        hold = self._hold(call, number)
+        hold = self._hold(call)
         cap_pusd = call.budget_pusd
         if cap_pusd is not None and call.cost_pusd + hold.bound_pusd > cap_pusd:
             budget = Budget("call", cap_pusd)
@@ -293,63 +100,97 @@ class Attempts:
                 budget, None, settled_pusd=call.cost_pusd, held_pusd=0, asked_pusd=hold.bound_pusd
             )
         self._outbox.open(hold)
-        return Attempt(hold, hold.bound_pusd)
+        call.made = hold.number
+        return Attempt(hold, call.way, hold.bound_pusd)
 
-    async def acquire(self, call: CallState, attempt: Attempt) -> aiohttp.ClientSession:
-        """Money, then a permit, then a connection, each within what is left of the call.
+    async def send(self, call: CallState, attempt: Attempt, send: Send[_T]) -> _T:
+        """Be granted what an attempt needs, and send.
 
         Raises:
-            Refused: the ledger's or the limiter's.
-            ProviderFailed: one of them did not answer in time.
+            ProviderFailed: no answer, or no grant in time.
+            Refused: no grant.
         """
-        line, hold = call.line, attempt.hold
-        ticket = hold.ticket
-        admit = Admit(ticket, len(call.wire.body) // _BYTES_PER_TOKEN + call.max_tokens, call.priority)
+        session = await self._acquire(call, attempt)
+        way = attempt.way
+        sockets, wire = way.line.sockets, way.wire
+        if sockets.signer is not None:
+            wire = await sockets.signed(wire)
+        now_s = self._clock.monotonic()
+        left_s = call.deadline_s - now_s
+        if left_s <= 0.0:
+            whole_s = call.deadline_s - call.started_s
+            raise _failed("timeout", f"the {whole_s:g} s of the call were over before it could be sent")
+        attempt.sent_s = now_s
         try:
-            await self._ledger.call(hold, timeout=self._left_s(call))
-        except Overloaded:
-            # The mailbox's word, not the ledger's: a ledger before this one may have granted it, so it is settled.
-            raise
-        except Refused:
-            attempt.refused = True
-            raise
-        except (TimeoutError, ActorExited) as error:
-            raise unavailable("the ledger", error) from error
+            return await send(session, sockets.url(wire.path), wire, way.route.settings.stalls, left_s)
+        except ExchangeFailed as failure:
+            attempt.sent_s = attempt.sent_s if failure.sent else None
+            raise _failed(failure.kind, str(failure)) from failure
+
+    def decoded(self, attempt: Attempt, answer: Answer, decode: Callable[[bytes], _A]) -> _A:
+        """What a whole answer says.
+
+        Raises:
+            ProviderFailed: it says that the provider failed, or is not what the dialect promises.
+        """
+        codec = attempt.way.route.codec
+        attempt.request_id = answer.headers.get(codec.request_id_header)
+        if not 200 <= answer.status < 300:
+            # Providers do not charge for what they refuse or fail to serve.
+            attempt.sent_s = None
+            raise ProviderFailed(
+                codec.failure(answer.status, answer.headers, answer.body, self._clock.time())
+            )
         try:
-            await line.limiter.call(admit, timeout=self._left_s(call))
-            leased = await line.pool.call(Lease(ticket), timeout=self._left_s(call))
-        except (TimeoutError, ActorExited) as error:
-            raise unavailable(f"the limiter and pool of {call.route.provider}", error) from error
-        attempt.granted = True
-        return leased.session
+            return decode(answer.body)
+        except ProviderFailed:
+            attempt.sent_s = None  # a failure too, whatever its status says
+            raise
+        except RejectedAnswer as error:
+            raise ProviderFailed(
+                ProviderError(kind="protocol", message=str(error), status=answer.status)
+            ) from error
+
+    def answered(self, call: CallState, attempt: Attempt, answer: Answered) -> None:
+        """A whole answer came; one that states no usage is charged the upper bound."""
+        attempt.outcome = "ok"
+        attempt.usage = answer.usage
+        if answer.usage_reported:
+            attempt.cost_pusd = attempt.way.route.price.cost_pusd(answer.usage)
+        else:
+            _charge_bound_if_sent(attempt)
+        call.usage += attempt.usage
+        _note(call, attempt)
 
     def failed(self, call: CallState, attempt: Attempt, error: ProviderError) -> ProviderFailed:
         """The attempt's failure with its whereabouts filled in; what it is charged is added to the call."""
         attempt.outcome = error.kind
-        attempt.charge_bound_if_sent()
-        call.cost_pusd += attempt.cost_pusd
+        _charge_bound_if_sent(attempt)
+        _note(call, attempt)
         wait_s = error.retry_after_s
         if (
             error.kind in ("rate_limited", "overloaded")
             and wait_s is not None
             and wait_s <= self._max_freeze_s
         ):
-            call.line.limiter.cast(Freeze(wait_s))
+            attempt.way.line.limiter.cast(Freeze(wait_s))
         return ProviderFailed(
             structs.replace(
                 error,
-                provider=call.route.provider,
-                model=call.route.model,
+                provider=attempt.way.route.provider,
+                model=attempt.way.route.model,
                 attempts=attempt.hold.number,
                 request_id=error.request_id or attempt.request_id,
-            )
+            ),
+            cost_pusd=attempt.cost_pusd,
         )
 
     def give_back(self, call: CallState, attempt: Attempt) -> None:
         """Return the lease and the permit, granted or not, and settle the hold. Nothing here waits or fails."""
-        line, hold = call.line, attempt.hold
-        if attempt.outcome == "cancelled":
-            attempt.charge_bound_if_sent()
+        line, hold = attempt.way.line, attempt.hold
+        if attempt.outcome == "cancelled" and not attempt.refused:
+            _charge_bound_if_sent(attempt)
+            _note(call, attempt)
         now_s = self._clock.monotonic()
         duration_s = now_s - (attempt.sent_s or now_s)
         line.permits.pop(hold.ticket, None)
@@ -375,14 +216,38 @@ class Attempts:
             )
         )
 
-    def _hold(self, call: CallState, number: int) -> Hold:
+    async def _acquire(self, call: CallState, attempt: Attempt) -> aiohttp.ClientSession:
+        """Money, then a permit, then a connection, each within what is left of the call."""
+        way, hold = attempt.way, attempt.hold
+        line, ticket = way.line, hold.ticket
+        admit = Admit(ticket, len(way.wire.body) // _BYTES_PER_TOKEN + way.max_tokens, call.priority)
+        try:
+            await self._ledger.call(hold, timeout=self._left_s(call))
+        except Overloaded:
+            # The mailbox's word, not the ledger's: a ledger before this one may have granted it, so it is settled.
+            raise
+        except Refused:
+            attempt.refused = True
+            raise
+        except (TimeoutError, ActorExited) as error:
+            raise unavailable("the ledger", error) from error
+        try:
+            await line.limiter.call(admit, timeout=self._left_s(call))
+            leased = await line.pool.call(Lease(ticket), timeout=self._left_s(call))
+        except (TimeoutError, ActorExited) as error:
+            raise unavailable(f"the limiter and pool of {way.route.provider}", error) from error
+        attempt.granted = True
+        return leased.session
+
+    def _hold(self, call: CallState) -> Hold:
+        way = call.way
         return Hold(
             ticket=self._next_ticket(),
             call_id=call.id,
-            number=number,
-            provider=call.route.provider,
-            model=call.route.model,
-            bound_pusd=call.route.price.bound_pusd(call.input_bound, call.max_tokens),
+            number=call.made + 1,
+            provider=way.route.provider,
+            model=way.route.model,
+            bound_pusd=way.route.price.bound_pusd(way.input_bound, way.max_tokens),
             account=call.account,
             started_at_ms=int(self._clock.time() * 1000),
             wait=call.priority == BATCH,
@@ -395,7 +260,34 @@ class Attempts:
 
 def unavailable(what: str, error: Exception) -> ProviderFailed:
     """The failure of a call whose own actors did not answer in time; a later call may fare better."""
-    return ProviderFailed(ProviderError(kind="timeout", message=f"{what} did not answer in time: {error!r}"))
+    return _failed("timeout", f"{what} did not answer in time: {error!r}")
+
+
+def _failed(kind: ErrorKind, message: str) -> ProviderFailed:
+    return ProviderFailed(ProviderError(kind=kind, message=message))
+
+
+def _charge_bound_if_sent(attempt: Attempt) -> None:
+    """What is unknown is charged at its upper bound: a hard cap holds even if the provider charged all of it."""
+    if attempt.sent_s is not None:
+        attempt.cost_pusd = attempt.most_pusd
+        attempt.estimated = attempt.cost_pusd > 0
+
+
+def _note(call: CallState, attempt: Attempt) -> None:
+    """Add what an attempt came to to its call."""
+    call.cost_pusd += attempt.cost_pusd
+    hold = attempt.hold
+    call.tried += (
+        Tried(
+            hold.provider,
+            hold.model,
+            attempt.outcome,
+            attempt.cost_pusd,
+            attempt.estimated,
+            attempt.request_id,
+        ),
+    )
 
 
 def _cast(ref: ActorRef, message: Cast) -> None:

@@ -103,18 +103,32 @@ class ProviderError(Struct, frozen=True, kw_only=True):
     attempts: int = 1
 
 
+class Tried(Struct, frozen=True, gc=False):
+    """One attempt of a call, ended: of which model, with what outcome (`ok`, `cancelled` or an error kind), and what it
+    was charged, in pico-dollars; `estimated` where the provider did not say.
+    """
+
+    provider: str
+    model: str
+    outcome: str
+    cost_pusd: int
+    estimated: bool = False
+    request_id: str | None = None
+
+
 class ProviderFailed(Exception):
     """A provider call failed for good, or one attempt of it did.
 
     The provider or the way to it is to blame unless `error.kind` is one of the caller's own mistakes
     (`invalid_request`, `context_length`, `unsupported_capability`, `authentication`...). `cost_pusd` is what all
-    attempts were charged, in pico-dollars. Never holds a key.
+    attempts were charged, in pico-dollars, and `tried` tells of each. Never holds a key.
     """
 
-    def __init__(self, error: ProviderError, *, cost_pusd: int = 0) -> None:
+    def __init__(self, error: ProviderError, *, cost_pusd: int = 0, tried: tuple[Tried, ...] = ()) -> None:
         super().__init__(error)
         self.error = error
         self.cost_pusd = cost_pusd
+        self.tried = tried
 
     def __str__(self) -> str:
         error = self.error

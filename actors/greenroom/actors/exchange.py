@@ -329,7 +329,7 @@ def _explained(error: aiohttp.ClientError | OSError, url: URL) -> ExchangeFailed
 
 def _over(left_s: float) -> ExchangeFailed:
     return ExchangeFailed(
-        "timeout", f"no whole answer within the {left_s:.0f} s left for the call", sent=True
+        "timeout", f"no whole answer within the {left_s:.3g} s left for the call", sent=True
     )
 
 

@@ -14,25 +14,23 @@ from typing import TypeVar
 
 from msgspec import structs
 
-from greenroom.actors.attempt import (
+from greenroom.actors.attempt import Answered, Attempt, Attempts, unavailable
+from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS, input_tokens_bound, output_tokens_bound
+from greenroom.actors.call import (
     NO_TERMS,
-    Answered,
-    Attempt,
-    Attempts,
     CallState,
     Closed,
     Line,
     Reply,
     RuntimeFailed,
     Terms,
+    Way,
     again,
     attempt_failed,
     begin_call,
     call_done,
     reply_of,
-    unavailable,
 )
-from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS, input_tokens_bound, output_tokens_bound
 from greenroom.actors.catalog import Resolve, Route
 from greenroom.actors.embedding import Embeddings, embed_in_parts
 from greenroom.actors.events import (
@@ -41,13 +39,12 @@ from greenroom.actors.events import (
     ProviderError,
     ProviderFailed,
 )
-from greenroom.actors.exchange import Answer, ExchangeFailed, Send, StreamBody, exchange, open_stream
+from greenroom.actors.exchange import Answer, StreamBody, exchange, open_stream
 from greenroom.actors.kernel import ActorExited, ActorRef, Clock
 from greenroom.actors.ledger import Budgets, Outbox
 from greenroom.actors.providers import (
     ChatRequest,
     Completion,
-    RejectedAnswer,
     Replay,
     StreamDecoder,
     WireRequest,
@@ -146,8 +143,10 @@ class Flow:
 
         Where a budget applies and the request sets no `max_tokens`, one is set, and told in the reply.
         """
-        attempt = self._attempt_put_together if streamed else self._attempt_chat
-        return await self._unless_closed(partial(self._answer, request, terms, attempt, stream=streamed))
+        attempt = self._attempt_put_together if streamed else self._attempt_whole
+        asking = partial(self._ask, request, terms, attempt, stream=streamed)
+        call, (answered, completion) = await self._unless_closed(asking)
+        return self._done(call, answered, completion)
 
     def stream(self, request: ChatRequest, terms: Terms = NO_TERMS) -> EventStream:
         """Ask a model, and be told its answer as it comes: `async with flow.stream(...) as events`.
@@ -159,8 +158,13 @@ class Flow:
         lease back, and settles the attempt, marked estimated: its input, and the output that came, each at its upper
         bound. `terms.timeout_s` holds for a caller that does not read on, too.
         """
-        begin = partial(self._answer, request, terms, self._attempt_streamed, stream=True)
-        return EventStream(partial(self._unless_closed, begin), self._streamed, self._gave_up)
+        asking = partial(self._ask, request, terms, self._attempt_streamed, stream=True)
+
+        async def begin() -> LiveStream:
+            _, live = await self._unless_closed(asking)
+            return live
+
+        return EventStream(begin, self._done, self._gave_up)
 
     async def embed(self, request: EmbeddingRequest, terms: Terms = NO_TERMS) -> Embeddings:
         """Turn texts into vectors. More of them than one request may hold are asked for one request after another,
@@ -171,10 +175,10 @@ class Flow:
         return await self._unless_closed(partial(self._embed, request, terms))
 
     async def _embed(self, request: EmbeddingRequest, terms: Terms) -> Embeddings:
-        way = await self._way(request.model)
-        ends_s = self._clock.monotonic() + (terms.timeout_s or way[0].settings.stalls.total_s)
-        ask = partial(self._embed_part, way=way, terms=terms, ends_s=ends_s)
-        return await embed_in_parts(request, way[0], ask)
+        route, line = await self._reach(request.model)
+        ends_s = self._clock.monotonic() + (terms.timeout_s or route.settings.stalls.total_s)
+        ask = partial(self._embed_part, route=route, line=line, terms=terms, ends_s=ends_s)
+        return await embed_in_parts(request, route, ask)
 
     async def _embed_part(
         self,
@@ -182,21 +186,18 @@ class Flow:
         wire: WireRequest,
         decode: Callable[[bytes], EmbeddingAnswer],
         *,
-        way: tuple[Route, Line],
+        route: Route,
+        line: Line,
         terms: Terms,
         ends_s: float,
     ) -> None:
-        call = self._call(way, wire, terms, (len(wire.body), 0))
+        call = self._call(Way(route, line, wire, input_bound=len(wire.body), max_tokens=0), terms)
         call.deadline_s = ends_s
         if call.budget_pusd is not None:
             call.budget_pusd -= found.cost_pusd
-        await self._until_answered(call, partial(self._attempt, decode, partial(self._embedded, found)))
-
-    def _embedded(
-        self, found: Embeddings, call: CallState, attempt: Attempt, answer: EmbeddingAnswer
-    ) -> None:
-        self._tell(call_done(call, attempt, self._clock.monotonic()))
-        found.add(answer, call.usage, call.cost_pusd, attempt.hold.number)
+        _, answer = await self._until_answered(call, partial(self._attempt, decode))
+        self._tell(call_done(call, self._clock.monotonic()))
+        found.add(answer, call.usage, call.cost_pusd, call.made)
 
     async def _unless_closed(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Ask on this task, known to `aclose`, which cancels it."""
@@ -216,50 +217,35 @@ class Flow:
             if not self._living:
                 self._last_ended.set()
 
-    async def _answer(
+    async def _ask(
         self,
         request: ChatRequest,
         terms: Terms,
-        attempt: Callable[[CallState, int], Awaitable[_T]],
+        attempt: Callable[[CallState], Awaitable[_T]],
         *,
         stream: bool,
-    ) -> _T:
-        call = await self._begin(request, terms, stream=stream)
-        return await self._until_answered(call, attempt)
+    ) -> tuple[CallState, _T]:
+        route, line = await self._reach(request.model)
+        call = self._call(self._way(route, line, request, terms, stream=stream), terms)
+        return call, await self._until_answered(call, attempt)
 
-    async def _until_answered(
-        self, call: CallState, attempt: Callable[[CallState, int], Awaitable[_T]]
-    ) -> _T:
+    async def _until_answered(self, call: CallState, attempt: Callable[[CallState], Awaitable[_T]]) -> _T:
         """Attempt after attempt, as the one retry policy says."""
         attempts = 0
         while True:
             attempts += 1
-            before_pusd = call.cost_pusd
             try:
-                return await attempt(call, attempts)
+                return await attempt(call)
             except ProviderFailed as failure:
-                error = failure.error
+                error, cost_pusd = failure.error, failure.cost_pusd
             left_s = call.deadline_s - self._clock.monotonic()
             delay_s = retry_delay_s(error, attempts, self._retries, left_s, random.uniform)
-            self._tell(attempt_failed(call, error, delay_s, call.cost_pusd - before_pusd))
+            self._tell(attempt_failed(call, error, delay_s, cost_pusd))
             if delay_s is None:
-                raise ProviderFailed(error, cost_pusd=call.cost_pusd)
+                raise call.failure(error)
             await self._clock.sleep(delay_s)
 
-    async def _begin(self, request: ChatRequest, terms: Terms, *, stream: bool) -> CallState:
-        route, line = await self._way(request.model)
-        max_tokens_set = None
-        if request.max_tokens is None and self._is_capped(terms):
-            # An answer without a bound has no price that could be held.
-            max_tokens_set = ASSUMED_OUTPUT_TOKENS
-            request = structs.replace(request, max_tokens=max_tokens_set)
-        wire = route.codec.encode(request, route.model, stream=stream)
-        input_bound = input_tokens_bound(request, len(wire.body), route.model)
-        call = self._call((route, line), wire, terms, (input_bound, output_tokens_bound(request)))
-        call.max_tokens_set = max_tokens_set
-        return call
-
-    async def _way(self, model: str) -> tuple[Route, Line]:
+    async def _reach(self, model: str) -> tuple[Route, Line]:
         try:
             route = await self._catalog.call(Resolve(model))
             line = self._lines.get(route.provider)
@@ -269,41 +255,42 @@ class Flow:
             raise unavailable(f"the way to {model}", error) from error
         return route, line
 
-    def _call(
-        self, way: tuple[Route, Line], wire: WireRequest, terms: Terms, bounds: tuple[int, int]
-    ) -> CallState:
-        return begin_call(self._next_ticket(), way, wire, terms, bounds=bounds, now_s=self._clock.monotonic())
+    def _way(self, route: Route, line: Line, request: ChatRequest, terms: Terms, *, stream: bool) -> Way:
+        max_tokens_set = None
+        if request.max_tokens is None and self._is_capped(terms):
+            # An answer without a bound has no price that could be held.
+            max_tokens_set = ASSUMED_OUTPUT_TOKENS
+            request = structs.replace(request, max_tokens=max_tokens_set)
+        wire = route.codec.encode(request, route.model, stream=stream)
+        input_bound = input_tokens_bound(request, len(wire.body), route.model)
+        return Way(route, line, wire, input_bound, output_tokens_bound(request), max_tokens_set)
+
+    def _call(self, way: Way, terms: Terms) -> CallState:
+        return begin_call(self._next_ticket(), way, terms, self._clock.monotonic())
 
     def _is_capped(self, terms: Terms) -> bool:
         account = terms.account
         return terms.budget_pusd is not None or bool(account.budgets or self._budgets.bind(account))
 
-    def _attempt_chat(self, call: CallState, number: int) -> Awaitable[Reply]:
-        return self._attempt(call.route.codec.decode, self._done, call, number)
+    def _attempt_whole(self, call: CallState) -> Awaitable[tuple[Attempt, Completion]]:
+        return self._attempt(call.way.route.codec.decode, call)
 
-    async def _attempt(
-        self,
-        decode: Callable[[bytes], _A],
-        done: Callable[[CallState, Attempt, _A], _T],
-        call: CallState,
-        number: int,
-    ) -> _T:
+    async def _attempt(self, decode: Callable[[bytes], _A], call: CallState) -> tuple[Attempt, _A]:
         """One attempt: hold, admit, lease, send, read; then give back whatever was granted."""
-        attempt = self._attempts.begin(call, number)
+        attempts = self._attempts
+        attempt = attempts.begin(call)
         try:
-            decoded = self._decoded(call, attempt, await self._send(call, attempt, exchange), decode)
-            attempt.answered(call.route.price, decoded)
-            call.cost_pusd += attempt.cost_pusd
-            call.usage += attempt.usage
-            return done(call, attempt, decoded)
+            decoded = attempts.decoded(attempt, await attempts.send(call, attempt, exchange), decode)
+            attempts.answered(call, attempt, decoded)
+            return attempt, decoded
         except ProviderFailed as failure:
-            raise self._attempts.failed(call, attempt, failure.error) from failure.__cause__
+            raise attempts.failed(call, attempt, failure.error) from failure.__cause__
         finally:
-            self._attempts.give_back(call, attempt)
+            attempts.give_back(call, attempt)
 
-    async def _attempt_streamed(self, call: CallState, number: int) -> LiveStream:
+    async def _attempt_streamed(self, call: CallState) -> LiveStream:
         """One attempt up to its first content; from the answer's head on, the stream gives back what was granted."""
-        live = await self._open(call, number)
+        live = await self._open(call)
         try:
             await live.wait_content()
         except BaseException:
@@ -311,11 +298,11 @@ class Flow:
             raise
         return live
 
-    async def _open(self, call: CallState, number: int) -> LiveStream:
-        attempt = self._attempts.begin(call, number)
+    async def _open(self, call: CallState) -> LiveStream:
+        attempt = self._attempts.begin(call)
         live: LiveStream | None = None
         try:
-            live = self._live(call, attempt, await self._send(call, attempt, open_stream))
+            live = self._live(call, attempt, await self._attempts.send(call, attempt, open_stream))
             return live
         except ProviderFailed as failure:
             raise self._attempts.failed(call, attempt, failure.error) from failure.__cause__
@@ -323,74 +310,31 @@ class Flow:
             if live is None:
                 self._attempts.give_back(call, attempt)
 
-    async def _attempt_put_together(self, call: CallState, number: int) -> Reply:
+    async def _attempt_put_together(self, call: CallState) -> tuple[Attempt, Completion]:
         """One attempt, streamed. Nobody is told before the end, so it may be tried again wherever it fails."""
-        live = await self._attempt_streamed(call, number)
+        live = await self._attempt_streamed(call)
         try:
             while not isinstance(await live.next_event(), Finished):
                 pass
         finally:
             await live.aclose()
-        return self._streamed(live)
-
-    async def _send(self, call: CallState, attempt: Attempt, send: Send[_T]) -> _T:
-        """Be granted what an attempt needs, and send.
-
-        Raises:
-            ProviderFailed: no answer, or no grant in time.
-            Refused: no grant.
-        """
-        session = await self._attempts.acquire(call, attempt)
-        sockets, wire = call.line.sockets, call.wire
-        if sockets.signer is not None:
-            wire = await sockets.signed(wire)
-        attempt.sent_s = self._clock.monotonic()
-        url = sockets.url(wire.path)
-        left_s = call.deadline_s - attempt.sent_s
-        try:
-            return await send(session, url, wire, call.route.settings.stalls, left_s)
-        except ExchangeFailed as failure:
-            attempt.sent_s = attempt.sent_s if failure.sent else None
-            raise ProviderFailed(ProviderError(kind=failure.kind, message=str(failure))) from failure
+        return live.attempt, live.completion()
 
     def _live(self, call: CallState, attempt: Attempt, opened: Answer | StreamBody) -> LiveStream:
+        codec = attempt.way.route.codec
         body: StreamBody | None = None
         if isinstance(opened, Answer):
-            decoder: StreamDecoder = Replay(self._decoded(call, attempt, opened, call.route.codec.decode))
+            decoder: StreamDecoder = Replay(self._attempts.decoded(attempt, opened, codec.decode))
         else:
-            attempt.request_id = opened.headers.get(call.route.codec.request_id_header)
-            decoder, body = call.route.codec.stream_decoder(), opened
+            attempt.request_id = opened.headers.get(codec.request_id_header)
+            decoder, body = codec.stream_decoder(), opened
         live = LiveStream(call, attempt, self._attempts, decoder, body=body, ended=self._streams.discard)
         self._streams.add(live)
         return live
-
-    def _decoded(
-        self, call: CallState, attempt: Attempt, answer: Answer, decode: Callable[[bytes], _A]
-    ) -> _A:
-        codec = call.route.codec
-        attempt.request_id = answer.headers.get(codec.request_id_header)
-        if not 200 <= answer.status < 300:
-            # Providers do not charge for what they refuse or fail to serve.
-            attempt.sent_s = None
-            raise ProviderFailed(
-                codec.failure(answer.status, answer.headers, answer.body, self._clock.time())
-            )
-        try:
-            return decode(answer.body)
-        except ProviderFailed:
-            attempt.sent_s = None  # a failure too, whatever its status says
-            raise
-        except RejectedAnswer as error:
-            raise ProviderFailed(
-                ProviderError(kind="protocol", message=str(error), status=answer.status)
-            ) from error
-
-    def _streamed(self, live: LiveStream) -> Reply:
-        return self._done(live.call, live.attempt, live.completion())
 
     def _gave_up(self, live: LiveStream, error: ProviderError) -> None:
         self._tell(attempt_failed(live.call, error, None, live.attempt.cost_pusd))
 
     def _done(self, call: CallState, attempt: Attempt, completion: Completion) -> Reply:
-        self._tell(call_done(call, attempt, self._clock.monotonic()))
-        return reply_of(call, attempt, completion)
+        self._tell(call_done(call, self._clock.monotonic()))
+        return reply_of(call, completion, attempt.request_id)

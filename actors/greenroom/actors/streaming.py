@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self, get_args
 
-from greenroom.actors.attempt import Attempt, Attempts, CallState, Reply
+from greenroom.actors.attempt import Attempt, Attempts
+from greenroom.actors.call import CallState, Reply
 from greenroom.actors.events import (
     Delta,
     ErrorKind,
@@ -148,9 +149,7 @@ class LiveStream:
 
     def _finish(self) -> None:
         self._completion = self._accumulator.completion()
-        self.attempt.answered(self.call.route.price, self._completion)
-        self.call.cost_pusd += self.attempt.cost_pusd
-        self.call.usage += self.attempt.usage
+        self._attempts.answered(self.call, self.attempt, self._completion)
         self._give_back()
 
     def _failed(self, error: ProviderError) -> ProviderFailed:
@@ -176,10 +175,11 @@ class LiveStream:
 
         Thoughts that it neither shows nor counts on the way are in neither.
         """
-        call, price = self.call, self.call.route.price
+        way = self.attempt.way
+        price = way.route.price
         came, used = self._accumulator.content_bytes, self._accumulator.usage
         if came:
-            self.attempt.most_pusd = price.bound_pusd(call.input_bound, min(call.max_tokens, came))
+            self.attempt.most_pusd = price.bound_pusd(way.input_bound, min(way.max_tokens, came))
         if used is not None:
             self.attempt.usage = used
             self.attempt.most_pusd = max(self.attempt.most_pusd, price.cost_pusd(used))
@@ -208,7 +208,7 @@ class EventStream:
     def __init__(
         self,
         begin: Callable[[], Awaitable[LiveStream]],
-        answered: Callable[[LiveStream], Reply],
+        answered: Callable[[CallState, Attempt, Completion], Reply],
         gave_up: Callable[[LiveStream, ProviderError], None],
     ) -> None:
         self._begin = begin
@@ -273,7 +273,7 @@ class EventStream:
             self._failure_told = True
             return failure.error
         if type(event) is Finished:
-            self._reply = self._answered(live)
+            self._reply = self._answered(live.call, live.attempt, live.completion())
         return event
 
     @property
@@ -291,7 +291,7 @@ class EventStream:
         return self._reply
 
     def _fail(self, live: LiveStream, failure: ProviderFailed) -> None:
-        self._failure = ProviderFailed(failure.error, cost_pusd=live.call.cost_pusd)
+        self._failure = live.call.failure(failure.error)
         self._gave_up(live, failure.error)
 
     async def finish(self) -> Reply:

@@ -11,8 +11,8 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 import msgspec
 from msgspec import Raw, Struct, structs
 
-from greenroom.actors.attempt import Reply
-from greenroom.actors.events import ProviderError, ProviderFailed, Usage
+from greenroom.actors.call import Reply
+from greenroom.actors.events import ProviderError, ProviderFailed, Tried, Usage
 from greenroom.actors.flow import NO_TERMS, Flow, Terms
 from greenroom.actors.json_schema import check_schema, is_array, is_object, problem
 from greenroom.actors.kernel import Clock
@@ -43,7 +43,7 @@ class Rejected(Struct, frozen=True):
 class ParsedReply(Reply, Generic[T], frozen=True, kw_only=True):
     """A `Reply` whose text is of the type that was asked for.
 
-    `parsed` is the value. `usage`, `cost_usd` and `attempts` are of all asks together; `rejected` are the answers
+    `parsed` is the value. `usage`, `cost_usd`, `attempts` and `tried` are of all asks together; `rejected` are the answers
     before this one, oldest first.
     """
 
@@ -130,12 +130,14 @@ class _Asking(Struct, Generic[T]):
     cost_pusd: int = 0
     usage: Usage = Usage()
     attempts: int = 0
+    tried: tuple[Tried, ...] = ()
     rejected: tuple[Rejected, ...] = ()
 
     def add(self, reply: Reply) -> None:
         self.cost_pusd += reply.cost_pusd
         self.usage += reply.usage
         self.attempts += reply.attempts
+        self.tried += reply.tried
 
     def reject(self, reply: Reply, why: str) -> None:
         """Have the next ask show the model its answer and what was wrong with it."""
@@ -153,6 +155,7 @@ class _Asking(Struct, Generic[T]):
         self.in_words = True
         self.cost_pusd += failure.cost_pusd
         self.attempts += failure.error.attempts
+        self.tried += failure.tried
         demand = f"Answer with nothing but JSON of this JSON Schema:\n{self.form.schema.decode()}"
         self.request = structs.replace(
             self.request,
@@ -170,7 +173,9 @@ class _Asking(Struct, Generic[T]):
             request_id=reply.request_id,
             attempts=self.attempts,
         )
-        return AnswerInvalid(error, cost_pusd=self.cost_pusd, usage=self.usage, rejected=self.rejected)
+        failure = AnswerInvalid(error, cost_pusd=self.cost_pusd, usage=self.usage, rejected=self.rejected)
+        failure.tried = self.tried
+        return failure
 
 
 async def chat_parsed(
@@ -249,6 +254,7 @@ async def _ask(flow: Flow, asking: _Asking[T], terms: Terms) -> Reply | None:
             asking.put_in_words(failure)
             return None
         failure.cost_pusd += asking.cost_pusd
+        failure.tried = asking.tried + failure.tried
         failure.error = structs.replace(failure.error, attempts=failure.error.attempts + asking.attempts)
         raise
 
@@ -269,7 +275,12 @@ def _over(asking: _Asking[T], reply: Reply, reasks: int, clock: Clock) -> str | 
 
 def _parsed(asking: _Asking[T], reply: Reply, parsed: T) -> ParsedReply[T]:
     said = {name: getattr(reply, name) for name in Reply.__struct_fields__}
-    said |= {"usage": asking.usage, "cost_pusd": asking.cost_pusd, "attempts": asking.attempts}
+    said |= {
+        "usage": asking.usage,
+        "cost_pusd": asking.cost_pusd,
+        "attempts": asking.attempts,
+        "tried": asking.tried,
+    }
     return ParsedReply(**said, parsed=parsed, rejected=asking.rejected)
 
 

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, TypeAlias, TypeVar
 
-from greenroom.actors.attempt import again
 from greenroom.actors.batch import GetProgress, JobProgress, OpenJob, StopJob
+from greenroom.actors.call import again
 from greenroom.actors.flow import Closed
 from greenroom.supervisors.batches import Running
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import anyio
 import anyio.to_thread
 
-from greenroom.actors.attempt import again
+from greenroom.actors.call import again
 from greenroom.actors.events import Event
 from greenroom.actors.flow import Closed, RuntimeFailed
 from greenroom.actors.kernel import ActorSystem, Clock

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import anyio
 
-from greenroom.actors.attempt import Line
+from greenroom.actors.call import Line
 from greenroom.actors.catalog import UnknownModel
 from greenroom.actors.kernel import ActorSystem
 from greenroom.actors.limiter import Granted, Limiter

@@ -1,0 +1,214 @@
+"""A call: what its caller says besides the request, what it has come to so far, and the reply that it ends in."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Protocol
+
+from msgspec import Raw, Struct
+
+from greenroom.actors.catalog import Route
+from greenroom.actors.events import (
+    AttemptFailed,
+    CallDone,
+    FinishReason,
+    ProviderError,
+    ProviderFailed,
+    ReasoningState,
+    TokenLogprob,
+    ToolCall,
+    Tried,
+    Usage,
+)
+from greenroom.actors.kernel import ActorRef, Refused
+from greenroom.actors.ledger import Account
+from greenroom.actors.limiter import INTERACTIVE, Admit
+from greenroom.actors.pool import Sockets
+from greenroom.actors.prices import usd
+from greenroom.actors.providers import Completion, WireRequest
+
+
+class Closed(Refused):
+    """The runtime is being left, or was: no call is begun any more, and those in flight were given up."""
+
+
+class RuntimeFailed(Closed):
+    """greenroom's own actors failed more often than the root supervisor bears. Nothing is served until a runtime is
+    entered anew; what is on disk is safe, jobs go on from there, and what was in flight is charged as estimated.
+    """
+
+
+def again(error: Closed) -> Closed:
+    """An exception of its own for each who is told, since each gets a traceback of its own."""
+    return type(error)(*error.args)
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """What a caller says besides the request.
+
+    `account` is whom to charge; `priority` is 0 interactive, 1 batch. `timeout_s` is for everything, waiting and
+    retries included; None: the provider's `stalls.total_s`. `budget_pusd` is the most that all attempts together may
+    be charged; None: what other budgets allow.
+    """
+
+    account: Account = Account()
+    priority: int = INTERACTIVE
+    timeout_s: float | None = None
+    budget_pusd: int | None = None
+
+
+NO_TERMS = Terms()
+
+
+class Line(Struct, frozen=True):
+    """What reaches one provider: its actors by name, and what outlives them."""
+
+    limiter: ActorRef
+    pool: ActorRef
+    sockets: Sockets
+    permits: dict[int, Admit]
+    waiting: Mapping[int, object]
+
+
+class Way(Struct, gc=False):
+    """One model that a call is asked of: how to reach it, and the request in its wire's words.
+
+    `input_bound` and `max_tokens` are the most tokens in and out. `max_tokens_set` is the bound that a budget demanded
+    of an answer where the caller gave none.
+    """
+
+    route: Route
+    line: Line
+    wire: WireRequest
+    input_bound: int
+    max_tokens: int
+    max_tokens_set: int | None = None
+
+
+class CallState(Struct, gc=False):
+    """What stays the same over a call's attempts, and what they add up to.
+
+    `way` is how the next attempt goes; `made` counts those begun, and `tried` tells of those that ended, in that order.
+    `budget_pusd` is the most that all of them together may be charged.
+    """
+
+    id: int
+    way: Way
+    account: Account
+    priority: int
+    started_s: float
+    deadline_s: float
+    budget_pusd: int | None = None
+    made: int = 0
+    cost_pusd: int = 0
+    usage: Usage = Usage()
+    tried: tuple[Tried, ...] = ()
+
+    def failure(self, error: ProviderError) -> ProviderFailed:
+        """The call's failure, with what all attempts were charged."""
+        return ProviderFailed(error, cost_pusd=self.cost_pusd, tried=self.tried)
+
+
+def begin_call(id_: int, way: Way, terms: Terms, now_s: float) -> CallState:
+    """A call that nothing has been sent of."""
+    return CallState(
+        id=id_,
+        way=way,
+        account=terms.account,
+        priority=terms.priority,
+        started_s=now_s,
+        deadline_s=now_s + (terms.timeout_s or way.route.settings.stalls.total_s),
+        budget_pusd=terms.budget_pusd,
+    )
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    """A whole answer.
+
+    `usage` and `cost_usd` are of all attempts together; `raw` is OpenAI's `chat.completion`, one line: as it came
+    where the provider speaks that shape and answered whole, and else put together. `max_tokens_set` is the bound that
+    was set on the answer because a budget applies and the caller gave none; None: the caller's own, or none.
+    `reasoning_state` goes back to the provider with the assistant's message, `Message.reasoning_state`. `tried` tells
+    of each attempt, in the order in which they ended: `attempts` counts them.
+    """
+
+    text: str
+    model: str
+    provider: str
+    finish_reason: FinishReason
+    usage: Usage
+    cost_pusd: int
+    attempts: int
+    raw: Raw
+    request_id: str | None = None
+    reasoning: str = ""
+    refusal: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    max_tokens_set: int | None = None
+    reasoning_state: ReasoningState | None = None
+    tried: tuple[Tried, ...] = ()
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """What all attempts were charged, exact."""
+        return usd(self.cost_pusd)
+
+
+class Answered(Protocol):
+    """What a whole answer of any kind says of its price."""
+
+    @property
+    def usage(self) -> Usage: ...
+    @property
+    def usage_reported(self) -> bool: ...
+
+
+def reply_of(call: CallState, completion: Completion, request_id: str | None) -> Reply:
+    """The reply to a call that was answered by its `way`."""
+    way = call.way
+    return Reply(
+        text=completion.text,
+        model=completion.model or way.route.model,
+        provider=way.route.provider,
+        finish_reason=completion.finish_reason,
+        usage=call.usage,
+        cost_pusd=call.cost_pusd,
+        attempts=call.made,
+        raw=completion.raw,
+        request_id=request_id,
+        reasoning=completion.reasoning,
+        refusal=completion.refusal,
+        tool_calls=completion.tool_calls,
+        logprobs=completion.logprobs,
+        max_tokens_set=way.max_tokens_set,
+        reasoning_state=completion.reasoning_state,
+        tried=call.tried,
+    )
+
+
+def attempt_failed(
+    call: CallState, error: ProviderError, retry_in_s: float | None, cost_pusd: int
+) -> AttemptFailed:
+    """The event of one attempt that failed; `retry_in_s` is None where the call is given up."""
+    return AttemptFailed(
+        call_id=call.id,
+        error=error,
+        retry_in_s=retry_in_s,
+        cost_pusd=cost_pusd,
+        job_id=call.account.job_id,
+    )
+
+
+def call_done(call: CallState, now_s: float) -> CallDone:
+    """The event of a call that was answered by its `way`."""
+    way = call.way
+    return CallDone(
+        call_id=call.id,
+        provider=way.route.provider,
+        model=way.route.model,
+        attempts=call.made,
+        usage=call.usage,
+        cost_pusd=call.cost_pusd,
+        duration_s=now_s - call.started_s,
+        job_id=call.account.job_id,
+    )
