@@ -153,3 +153,46 @@ items = Table(
 
 A plain rowid table on purpose: WITHOUT ROWID sends a result above about 1 000 bytes to an overflow page of its own
 (measured at 1.2 KB: 25 us and 4 700 bytes a row, against 7.5 us and 1 400)."""
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+    Column("settings", Text, nullable=False),
+)
+"""Conversations. `settings` is JSON; `updated_at_ms` is of the last change, a turn included."""
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("id", _Key, primary_key=True, autoincrement=False),
+    Column("session_id", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("parent_seq", Integer),
+    Column("covers_seq", Integer),
+    Column("body", LargeBinary, nullable=False),
+    Column("model", Text),
+    Column("cost_pusd", BigInteger, nullable=False),
+    Column("input_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("sent_bytes", Integer, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    UniqueConstraint("session_id", "seq"),
+)
+"""What happened in each session, appended and never changed. `seq` counts within the session, so two processes that
+add to one at once cannot both succeed. `kind` is 'turn', 'summary' or 'move'; `parent_seq` is what it follows, or where
+a 'move' goes (NULL: to the beginning); a 'summary' stands for everything up to `covers_seq`; `body` is messages as JSON;
+`sent_bytes` is how long they and all before them were as they were sent."""
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("session_id", Text, nullable=False, primary_key=True),
+    Column("name", Text, nullable=False, primary_key=True),
+    Column("seq", Integer),
+    Column("created_at_ms", BigInteger, nullable=False),
+)
+"""Names of places in sessions; `seq` NULL is the beginning."""

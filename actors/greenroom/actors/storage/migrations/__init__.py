@@ -11,7 +11,7 @@ from sqlalchemy import Connection, inspect, text
 
 from greenroom.actors.storage.errors import DatabaseCorrupt, DatabaseNewer, DatabaseOlder
 
-HEAD = "v0002"
+HEAD = "v0003"
 """The revision of `tables.metadata`; a test holds it to the newest script."""
 
 VERSION_TABLE = "greenroom_version"
