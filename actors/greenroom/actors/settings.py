@@ -4,6 +4,7 @@ Unknown fields are refused where the file is decoded. Secrets never stand here: 
 variable or the file that holds its key, and the key itself travels as a `Secret`, which does not print.
 """
 
+from datetime import date
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -81,6 +82,43 @@ class PriceSettings(_Section, frozen=True):
     cached: UsdPerMillion | None = None
 
 
+class Capabilities(_Section, frozen=True):
+    """What a model can do and which options it takes. None: not known.
+
+    `chat` is whether it answers messages at all; `temperature` stands for `top_p` as well, `penalties` for both of
+    them, `logprobs` for `top_logprobs`, `tools` for `tool_choice`; `reasoning` is whether it thinks before it answers,
+    `reasoning_effort` whether it is told how much.
+    """
+
+    chat: bool | None = None
+    embeddings: bool | None = None
+    vision: bool | None = None
+    tools: bool | None = None
+    parallel_tool_calls: bool | None = None
+    json_schema: bool | None = None
+    json_object: bool | None = None
+    streaming: bool | None = None
+    reasoning: bool | None = None
+    reasoning_effort: bool | None = None
+    temperature: bool | None = None
+    penalties: bool | None = None
+    logprobs: bool | None = None
+    seed: bool | None = None
+    stop: bool | None = None
+
+
+class ModelSettings(Capabilities, frozen=True):
+    """What is configured of a model, over whatever else is known of it.
+
+    `quality`, from 0 to 100, is your own order for the strategy `best`; a model that has none counts as 50.
+    """
+
+    context_tokens: Positive | None = None
+    max_output_tokens: Positive | None = None
+    retires: date | None = None
+    quality: Annotated[float, Meta(ge=0, le=100)] | None = None
+
+
 class ProviderSettings(_Section, frozen=True):
     """One provider: where it is, which wire it speaks, which key it takes, what it allows.
 
@@ -89,6 +127,7 @@ class ProviderSettings(_Section, frozen=True):
     `embeddings_base64` is whether vectors are asked for as base64, which costs an eighth of reading JSON numbers.
     `api_key_env_else` is looked at where `api_key_env` is not set. `sign = "aws"` has requests signed with the
     process's AWS credentials instead of sending a key. `api_version` is of Anthropic's wire alone; None: the newest.
+    `models` says what is known of single models, `*` of all that are not named.
     """
 
     base_url: str
@@ -109,6 +148,7 @@ class ProviderSettings(_Section, frozen=True):
     limits: Limits = Limits()
     stalls: Stalls = Stalls()
     prices: dict[str, PriceSettings] = {}
+    models: dict[str, ModelSettings] = {}
     price_provider: str | None = None
 
 

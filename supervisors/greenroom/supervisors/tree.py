@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from greenroom.actors.catalog import Catalog
+from greenroom.actors.catalog import Catalog, Records
 from greenroom.actors.events import Event
 from greenroom.actors.flow import Flow
 from greenroom.actors.kernel import ActorRef, ActorSystem
@@ -78,7 +78,7 @@ async def start_tree(
 
     children = [
         ChildSpec("store", Store, args=(database,), name="store"),
-        ChildSpec("catalog", Catalog, args=(providers_in_use,), name="catalog"),
+        ChildSpec("catalog", Catalog, args=(providers_in_use, Records()), name="catalog"),
         ChildSpec(
             "ledger",
             Ledger,

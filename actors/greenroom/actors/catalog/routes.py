@@ -1,41 +1,34 @@
-"""Which models there are: from a name to a provider, a codec and a price."""
+"""From a model's name to the way to it: a provider, a codec, a price, and what is known of the model."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
-import anyio.to_thread
 from msgspec import Struct
 
-from greenroom.actors.kernel import Actor, Call, Refused, handles
+from greenroom.actors.catalog.records import Records, RouteRecord
+from greenroom.actors.kernel import Refused
 from greenroom.actors.prices import FREE, Price, PriceTable
 from greenroom.actors.providers import Codec, codec_for
+from greenroom.actors.providers.capabilities import UNKNOWN, capabilities_of, configured_model, missing
 from greenroom.actors.providers.hosts import HOSTS
-from greenroom.actors.settings import ProviderSettings
-
-_MAX_ROUTES = 10_000
-_PRICED_FOR_S = 60.0
-"""Some providers have hours of their own prices; a route is found anew once its price is so old."""
+from greenroom.actors.settings import Capabilities, ProviderSettings
 
 
 class Route(Struct, frozen=True):
-    """How to reach a model: whose it is, what it is called there, how to speak to it, what it costs."""
+    """How to reach a model: whose it is, what it is called there, how to speak to it, what it costs.
+
+    `capabilities` are all that is known of it, `lacks` the names of those that it is known not to have. `record` is
+    what calls have shown of it, to be kept up by who calls.
+    """
 
     provider: str
     model: str
     codec: Codec
     price: Price
     settings: ProviderSettings
-
-
-class Resolve(Call[Route], frozen=True, resend=True):
-    """Find a model by `provider/model`, or by its bare name where a single provider is configured.
-
-    Raises, at the caller:
-        UnknownModel: there is no such provider; the message names those there are.
-        Unpriced: the provider is not free and nobody says what the model costs.
-    """
-
-    model: str
+    capabilities: Capabilities
+    lacks: tuple[str, ...]
+    record: RouteRecord
 
 
 class UnknownModel(Refused):
@@ -46,40 +39,12 @@ class Unpriced(Refused):
     """Nobody says what this model costs, so no budget could hold; it is not called."""
 
 
-class Catalog(Actor):
-    """The catalogue.
-
-    Args:
-        providers: configured providers by name.
-    """
-
-    def __init__(self, providers: Mapping[str, ProviderSettings]) -> None:
-        self._providers = providers
-        self._routes: dict[str, Route] = {}
-        self._priced_until_s = 0.0
-        self._prices: PriceTable | None = None
-
-    async def init(self) -> None:
-        self._prices = await anyio.to_thread.run_sync(PriceTable.load)
-
-    @handles
-    def resolve(self, message: Resolve) -> Route:
-        clock = self.system.clock
-        if clock.monotonic() >= self._priced_until_s:
-            self._routes.clear()
-            self._priced_until_s = clock.monotonic() + _PRICED_FOR_S
-        route = self._routes.get(message.model)
-        if route is None:
-            assert self._prices is not None, "init() loads the table"
-            if len(self._routes) >= _MAX_ROUTES:
-                self._routes.clear()
-            at = datetime.fromtimestamp(clock.time(), UTC)
-            route = self._routes[message.model] = find_route(message.model, self._providers, self._prices, at)
-        return route
-
-
 def find_route(
-    name: str, providers: Mapping[str, ProviderSettings], prices: PriceTable, at: datetime | None = None
+    name: str,
+    providers: Mapping[str, ProviderSettings],
+    prices: PriceTable,
+    at: datetime | None = None,
+    records: Records | None = None,
 ) -> Route:
     """How to reach the model `name`, at the price of a time (default: now). Raises as `Resolve` does."""
     provider, _, model = name.partition("/")
@@ -88,12 +53,16 @@ def find_route(
     settings = providers.get(provider)
     if settings is None or not model:
         raise UnknownModel(_no_such_provider(name, provider, providers))
+    known = capabilities_of(provider, model, UNKNOWN, configured_model(settings.models, model))
     return Route(
         provider=provider,
         model=model,
         codec=codec_for(provider, settings),
         price=FREE if settings.free else _price(provider, model, settings, prices, at),
         settings=settings,
+        capabilities=known,
+        lacks=missing(known),
+        record=RouteRecord() if records is None else records.of(provider, model),
     )
 
 

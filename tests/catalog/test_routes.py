@@ -2,7 +2,7 @@
 
 import pytest
 
-from greenroom.actors.catalog import Catalog, Resolve, UnknownModel, Unpriced, find_route
+from greenroom.actors.catalog import Catalog, Records, Resolve, UnknownModel, Unpriced, find_route
 from greenroom.actors.kernel import ActorSystem
 from greenroom.actors.kernel.contract.clock import FakeClock
 from greenroom.actors.prices import FREE, PriceTable
@@ -65,7 +65,7 @@ def test_a_model_is_priced_free_or_refused(table: PriceTable) -> None:
 
 async def test_the_catalogue_finds_a_route_once_and_refuses_at_the_caller() -> None:
     async with ActorSystem() as system:
-        catalog = await system.start(Catalog, {"openai": OPENAI, "local": LOCAL})
+        catalog = await system.start(Catalog, {"openai": OPENAI, "local": LOCAL}, Records())
         route = await catalog.call(Resolve("openai/gpt-4o"))
         assert await catalog.call(Resolve("openai/gpt-4o")) is route
         with pytest.raises(UnknownModel):
@@ -82,7 +82,7 @@ async def test_a_price_that_depends_on_the_hour_is_found_anew() -> None:
     clock = FakeClock(epoch_s=night)
     deepseek = ProviderSettings(base_url="http://127.0.0.1:9/v1")
     async with ActorSystem(clock=clock) as system:
-        catalog = await system.start(Catalog, {"deepseek": deepseek})
+        catalog = await system.start(Catalog, {"deepseek": deepseek}, Records())
         cheap = (await catalog.call(Resolve("deepseek/deepseek-chat"))).price
         await clock.advance(59.0)
         assert (await catalog.call(Resolve("deepseek/deepseek-chat"))).price is cheap

@@ -1,0 +1,119 @@
+"""What a call demands of a model, and what is said of the choice: the words of `model="AUTO"`."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from greenroom.actors.kernel import Call, Refused
+from greenroom.actors.settings import Usd
+
+AUTO = "AUTO"
+"""The name of a model that stands for: choose one."""
+
+Strategy = Literal["cheapest", "fastest", "best", "balanced", "round_robin", "least_busy"]
+"""Which of the models that meet all requirements is taken.
+
+- `cheapest`: what the call is likely to cost, failures reckoned in;
+- `fastest`: the measured time of whole answers, failures reckoned in;
+- `best`: the highest configured `quality`; among equals the dearest output, a vendor's own word for its better model;
+- `balanced`: the mean of the ranks by the three above;
+- `round_robin`: the one whose turn is longest ago;
+- `least_busy`: the smallest share of its provider's `concurrency` in flight.
+"""
+
+
+class Requirements(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Hard limits: no strategy breaks one, and what is not known of a model is not assumed.
+
+    Args:
+        context_tokens: the context window that it has at least.
+        max_output_tokens: the longest answer that it gives at least, where its provider says.
+        vision: it takes images.
+        tools: it calls functions.
+        json_schema: it holds its answers to a JSON Schema.
+        reasoning: it thinks before it answers.
+        max_input_usd_per_mtok: the most that a million tokens in may cost.
+        max_output_usd_per_mtok: the most that a million tokens out may cost.
+        max_usd: the most that the call may cost by its upper bound.
+        max_latency_s: the longest that half of its late answers may have taken. One that was not measured yet passes.
+        free_only: it costs nothing.
+        providers: the only providers allowed; empty: all in use.
+        models: the only models allowed, as names or patterns: `openai/gpt-5*`, `*-mini`.
+        exclude: models not allowed, likewise.
+    """
+
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    vision: bool = False
+    tools: bool = False
+    json_schema: bool = False
+    reasoning: bool = False
+    max_input_usd_per_mtok: Usd | None = None
+    max_output_usd_per_mtok: Usd | None = None
+    max_usd: Usd | None = None
+    max_latency_s: float | None = None
+    free_only: bool = False
+    providers: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+class Scored(Struct, frozen=True, gc=False):
+    """A model that meets all requirements: what its strategy makes of it, the lower the better, and why in words."""
+
+    model: str
+    score: float
+    why: str
+
+
+class Rejected(Struct, frozen=True, gc=False):
+    """A model that does not, and the first requirement that it breaks."""
+
+    model: str
+    why: str
+
+
+class Choice(Struct, frozen=True, kw_only=True):
+    """A choice, and its explanation: winner, runners-up and rejected are all the candidates there were.
+
+    `reason` is for people; `unreachable` says of which providers no models are known now, and why.
+    """
+
+    model: str
+    strategy: Strategy
+    reason: str
+    winner: Scored
+    runners_up: tuple[Scored, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    unreachable: tuple[Rejected, ...] = ()
+
+
+class NothingEligible(Refused):
+    """No model meets all requirements; the message says what rejected how many, and what would help.
+
+    Attributes:
+        rejected: every candidate, with the first requirement that it breaks.
+    """
+
+    def __init__(self, message: str, rejected: tuple[Rejected, ...] = ()) -> None:
+        super().__init__(message)
+        self.rejected = rejected
+
+
+class Choose(Call[Choice], frozen=True, kw_only=True, resend=True):
+    """Choose a model for one call.
+
+    Args:
+        requirements: what it must have.
+        strategy: which of those that have it.
+        input_tokens: the most tokens that go in.
+        output_tokens: the most that come out.
+
+    Raises, at the caller:
+        NothingEligible: no model meets the requirements.
+    """
+
+    requirements: Requirements = Requirements()
+    strategy: Strategy = "balanced"
+    input_tokens: int = 0
+    output_tokens: int = 0
