@@ -119,6 +119,24 @@ class ModelSettings(Capabilities, frozen=True):
     quality: Annotated[float, Meta(ge=0, le=100)] | None = None
 
 
+class LocalServing(_Section, frozen=True):
+    """How models on this machine are run: `[providers.local.serve]`.
+
+    `models` are names of one's own for what is asked: the path of a GGUF file or of a folder that transformers saved, or
+    `hf:ORG/NAME`. At most `max_loaded` models are in memory at once; one that nobody asks for `idle_s` is unloaded;
+    `start_s` is how long loading one may take. `context_tokens` is the window of each request in flight, of which there
+    are `limits.concurrency`; None: the model's own, at most 8192. `threads` and `gpu_layers` None: as llama.cpp finds best.
+    """
+
+    models: dict[str, str] = {}
+    max_loaded: Positive = 2
+    idle_s: Seconds = 900.0
+    start_s: Seconds = 600.0
+    context_tokens: Positive | None = None
+    threads: Positive | None = None
+    gpu_layers: Annotated[int, Meta(ge=0)] | None = None
+
+
 class ProviderSettings(_Section, frozen=True):
     """One provider: where it is, which wire it speaks, which key it takes, what it allows.
 
@@ -127,6 +145,7 @@ class ProviderSettings(_Section, frozen=True):
     `embeddings_base64` is whether vectors are asked for as base64, which costs an eighth of reading JSON numbers.
     `api_key_env_else` is looked at where `api_key_env` is not set. `sign = "aws"` has requests signed with the
     process's AWS credentials instead of sending a key. `api_version` is of Anthropic's wire alone; None: the newest.
+    `serve` is of `local` alone, whose models are run here; it has no address of its own.
     `models` says what is known of single models, `*` of all that are not named.
     """
 
@@ -150,6 +169,7 @@ class ProviderSettings(_Section, frozen=True):
     prices: dict[str, PriceSettings] = {}
     models: dict[str, ModelSettings] = {}
     price_provider: str | None = None
+    serve: LocalServing | None = None
 
 
 class StorageSettings(_Section, frozen=True):
