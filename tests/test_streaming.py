@@ -33,6 +33,7 @@ from tests.rawserver import (
 from greenroom.actors import exchange as exchange_module
 from greenroom.actors.events import AttemptFailed, CallDone, Event, OutOfOrder
 from greenroom.actors.flow import Closed
+from greenroom.actors.providers import ChatRequest, Message
 from greenroom.actors.providers.openai.stream import ChatStreamDecoder
 from greenroom.actors.settings import Retries, Stalls
 from greenroom.runtime import (
@@ -186,7 +187,9 @@ class TestAnswers:
             raw_server(script) as server,
             Runtime(settings(server.base_url, tmp_path), environ={}) as rt,
         ):
-            request = rt._request("acme/fast", "hello", MAX_TOKENS, None, None)  # pyright: ignore[reportPrivateUsage]
+            request = ChatRequest(
+                model="acme/fast", messages=(Message("user", "hello"),), max_tokens=MAX_TOKENS
+            )
             reply = await tree(rt).flow.chat(request, streamed=True)
             await given_back(rt)
         assert (reply.text, reply.attempts) == ("".join(WORDS), 2)

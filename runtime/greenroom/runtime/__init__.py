@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from greenroom.actors.structured import Rejected as Rejected
     from greenroom.runtime.config import ConfigError as ConfigError
     from greenroom.runtime.job import Job as Job
+    from greenroom.runtime.options import OptionInvalid as OptionInvalid
+    from greenroom.runtime.options import Options as Options
     from greenroom.runtime.runtime import Runtime as Runtime
 
 _HOMES = {
@@ -42,6 +44,8 @@ _HOMES = {
     "Job": "greenroom.runtime.job",
     "JobProgress": "greenroom.actors.batch",
     "Message": "greenroom.actors.providers",
+    "OptionInvalid": "greenroom.runtime.options",
+    "Options": "greenroom.runtime.options",
     "ParsedReply": "greenroom.actors.structured",
     "ProviderError": "greenroom.actors.events",
     "ProviderFailed": "greenroom.actors.events",

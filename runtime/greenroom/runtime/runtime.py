@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, overload
+from typing import Self, TypeVar, Unpack, overload
 
 import anyio
 import anyio.to_thread
@@ -26,11 +26,10 @@ from greenroom.actors.batch import (
     scan,
 )
 from greenroom.actors.embedding import Embeddings
-from greenroom.actors.flow import Reply, Terms
+from greenroom.actors.flow import Reply
 from greenroom.actors.kernel import Clock
-from greenroom.actors.ledger import Account
 from greenroom.actors.prices import pico_usd
-from greenroom.actors.providers import ChatRequest, Message
+from greenroom.actors.providers import ChatRequest
 from greenroom.actors.providers.embeddings import EmbeddingRequest
 from greenroom.actors.providers.hosts import SIMULATOR, simulator
 from greenroom.actors.settings import Settings
@@ -40,13 +39,20 @@ from greenroom.runtime.config import load_settings
 from greenroom.runtime.discovery import Chosen, choose_providers
 from greenroom.runtime.job import Job, unless_failed
 from greenroom.runtime.life import Life
+from greenroom.runtime.options import (
+    Messages,
+    Options,
+    TermsOptions,
+    read_only_terms,
+    read_request,
+    read_terms,
+)
 from greenroom.runtime.simulator import Simulator, SimulatorSettings
 from greenroom.runtime.telemetry import Telemetry
 from greenroom.supervisors.tree import Tree
 
 __all__ = ["Job", "Runtime"]
 
-_NOBODY = Account()
 _T = TypeVar("_T")
 _SIMULATED_LATENCY = "lognormal(p50=0.15,p95=0.4)"
 
@@ -109,63 +115,43 @@ class Runtime:
     async def chat(
         self,
         model: str | None,
-        messages: str | Sequence[Message],
+        messages: Messages,
         *,
         response_type: None = None,
         reasks: int = ...,
-        max_tokens: int | None = ...,
-        temperature: float | None = ...,
-        seed: int | None = ...,
-        timeout_s: float | None = ...,
-        budget_usd: Decimal | str | float | None = ...,
-        tag: str | None = ...,
+        **options: Unpack[Options],
     ) -> Reply: ...
 
     @overload
     async def chat(
         self,
         model: str | None,
-        messages: str | Sequence[Message],
+        messages: Messages,
         *,
         response_type: type[_T],
         reasks: int = ...,
-        max_tokens: int | None = ...,
-        temperature: float | None = ...,
-        seed: int | None = ...,
-        timeout_s: float | None = ...,
-        budget_usd: Decimal | str | float | None = ...,
-        tag: str | None = ...,
+        **options: Unpack[Options],
     ) -> ParsedReply[_T]: ...
 
     @overload
     async def chat(
         self,
         model: str | None,
-        messages: str | Sequence[Message],
+        messages: Messages,
         *,
         response_type: Mapping[str, object],
         reasks: int = ...,
-        max_tokens: int | None = ...,
-        temperature: float | None = ...,
-        seed: int | None = ...,
-        timeout_s: float | None = ...,
-        budget_usd: Decimal | str | float | None = ...,
-        tag: str | None = ...,
+        **options: Unpack[Options],
     ) -> ParsedReply[object]: ...
 
     async def chat(
         self,
         model: str | None,
-        messages: str | Sequence[Message],
+        messages: Messages,
         *,
         response_type: type[_T] | Mapping[str, object] | None = None,
         reasks: int = 2,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        seed: int | None = None,
-        timeout_s: float | None = None,
-        budget_usd: Decimal | str | float | None = None,
-        tag: str | None = None,
+        **options: Unpack[Options],
     ) -> Reply | ParsedReply[_T] | ParsedReply[object]:
         """Ask a model, and wait for its whole answer.
 
@@ -174,16 +160,11 @@ class Runtime:
 
         Args:
             model: `provider/model`; None: the default model.
-            messages: the conversation, or one user message's text.
+            messages: the conversation, as `Message`s or dicts in OpenAI's shape, or one user message's text.
             response_type: what the answer is to be, in `reply.parsed`: a `msgspec.Struct`, a dataclass, a pydantic
                 model, or a JSON Schema as a dict. It is asked for as JSON, and decoded strictly.
             reasks: how often an answer that is not of `response_type` is shown to the model with what is wrong.
-            max_tokens: bound of the output; of each ask, where there are several.
-            temperature: as the provider takes it.
-            seed: for providers that can repeat themselves.
-            timeout_s: for everything, waiting, retries and asking again included.
-            budget_usd: the most that the call may be charged, all attempts together, those of asking again too.
-            tag: what the spend is booked under, and what budget of `[budgets.tags]` binds it.
+            **options: see `Options`.
 
         Where a budget applies and `max_tokens` is None, one is set, and told as `reply.max_tokens_set`.
 
@@ -191,14 +172,13 @@ class Runtime:
             Refused: before anything is sent: an unknown or unpriced model, a budget without room
                 (`BudgetExceeded`), a database that cannot be written.
             ProviderFailed: no attempt succeeded; `AnswerInvalid`: no answer was of `response_type`.
+            OptionInvalid: an option or a message is wrong; it is named.
             TypeError: JSON cannot hold `response_type`, or it is no object there.
-            ValueError: `budget_usd` is no sum of dollars, the JSON Schema makes no sense or has a word that is not
-                checked, or `reasks` is not 0 to 20.
+            ValueError: the JSON Schema makes no sense or has a word that is not checked, or `reasks` is not 0 to 20.
 
         Cancelling closes the connection and settles what was used; see `Flow.chat`.
         """
-        request = self._request(model, messages, max_tokens, temperature, seed)
-        terms = _terms(timeout_s, budget_usd, tag)
+        request, terms = self._request(model, messages, options), read_terms(options)
         flow = self._running().flow
         if response_type is None:
             return await flow.chat(request, terms)
@@ -207,18 +187,7 @@ class Runtime:
             return await ask(form_of_schema(response_type))
         return await ask(form_of_type(response_type))
 
-    def stream(
-        self,
-        model: str | None,
-        messages: str | Sequence[Message],
-        *,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        seed: int | None = None,
-        timeout_s: float | None = None,
-        budget_usd: Decimal | str | float | None = None,
-        tag: str | None = None,
-    ) -> EventStream:
+    def stream(self, model: str | None, messages: Messages, **options: Unpack[Options]) -> EventStream:
         """Ask a model, and be told its answer as it comes.
 
             async with rt.stream("openai/gpt-5-mini", "Why is the sky blue?") as events:
@@ -229,9 +198,12 @@ class Runtime:
 
         Takes what `chat` takes. Nothing is asked before the block is entered; what is raised there and in the
         iteration stands at `EventStream`. Leaving the block early closes the connection and settles what came.
+
+        Raises:
+            OptionInvalid: an option or a message is wrong; it is named.
         """
-        request = self._request(model, messages, max_tokens, temperature, seed)
-        return self._running().flow.stream(request, _terms(timeout_s, budget_usd, tag))
+        request = self._request(model, messages, options)
+        return self._running().flow.stream(request, read_terms(options))
 
     async def embed(
         self,
@@ -239,9 +211,7 @@ class Runtime:
         texts: str | Sequence[str],
         *,
         dimensions: int | None = None,
-        timeout_s: float | None = None,
-        budget_usd: Decimal | str | float | None = None,
-        tag: str | None = None,
+        **options: Unpack[TermsOptions],
     ) -> Embeddings:
         """Turn texts into vectors, arrays of 32-bit floats in the order of the texts.
 
@@ -252,18 +222,16 @@ class Runtime:
             model: `provider/model`.
             texts: one or many; more than a request may hold are asked for one request after another.
             dimensions: shortens the vectors, where the model can.
-            timeout_s: for everything, waiting and retries included.
-            budget_usd: the most that all requests together may be charged.
-            tag: as in `chat`.
+            **options: see `TermsOptions`; of all requests together.
 
         Raises:
+            OptionInvalid: an option is wrong; it is named.
             ProviderFailed: a text is empty or there is none, the provider has no embeddings, or no attempt succeeded.
             Refused: as `chat`.
         """
         inputs = (texts,) if isinstance(texts, str) else tuple(texts)
         return await self._running().flow.embed(
-            EmbeddingRequest(model=model, inputs=inputs, dimensions=dimensions),
-            _terms(timeout_s, budget_usd, tag),
+            EmbeddingRequest(model=model, inputs=inputs, dimensions=dimensions), read_only_terms(options)
         )
 
     async def batch(
@@ -353,21 +321,9 @@ class Runtime:
         starting = tree.jobs.start(opened, tree.flow, self._life.now_ms)
         return Job(await unless_failed(starting, self._life.failure), opened, self._life.failure)
 
-    def _request(
-        self,
-        model: str | None,
-        messages: str | Sequence[Message],
-        max_tokens: int | None,
-        temperature: float | None,
-        seed: int | None,
-    ) -> ChatRequest:
-        return ChatRequest(
-            model=model or self.chosen.default_model or "",
-            messages=(Message("user", messages),) if isinstance(messages, str) else tuple(messages),
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-        )
+    def _request(self, model: str | None, messages: Messages, options: Mapping[str, object]) -> ChatRequest:
+        self._running()
+        return read_request(model or self.chosen.default_model or "", messages, options)
 
     def _running(self) -> Tree:
         return self._life.running()
@@ -385,11 +341,6 @@ class Runtime:
         return structs.replace(
             chosen, providers={**chosen.providers, SIMULATOR: simulator(running.openai_base_url)}
         )
-
-
-def _terms(timeout_s: float | None, budget_usd: Decimal | str | float | None, tag: str | None) -> Terms:
-    account = Account(tag=tag) if tag else _NOBODY
-    return Terms(account=account, timeout_s=timeout_s, budget_pusd=_pico_usd(budget_usd))
 
 
 def _pico_usd(value: Decimal | str | float | None) -> int | None:

@@ -13,9 +13,12 @@ from greenroom.actors.providers.chat import ChatRequest as ChatRequest
 from greenroom.actors.providers.chat import FunctionCall as FunctionCall
 from greenroom.actors.providers.chat import ImagePart as ImagePart
 from greenroom.actors.providers.chat import ImageUrl as ImageUrl
+from greenroom.actors.providers.chat import MaxTokens as MaxTokens
 from greenroom.actors.providers.chat import Message as Message
+from greenroom.actors.providers.chat import Part as Part
 from greenroom.actors.providers.chat import RefusalPart as RefusalPart
 from greenroom.actors.providers.chat import RequestedTool as RequestedTool
+from greenroom.actors.providers.chat import Role as Role
 from greenroom.actors.providers.chat import TextPart as TextPart
 from greenroom.actors.providers.gemini import Gemini as Gemini
 from greenroom.actors.providers.ollama import Ollama as Ollama

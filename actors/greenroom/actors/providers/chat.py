@@ -1,10 +1,20 @@
 """A chat request in greenroom's one vocabulary, which is OpenAI's where OpenAI has a word for it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from greenroom.actors.events import ReasoningState
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+# Wide enough for any provider, which knows its own limits; narrow enough that JSON and a hold can carry the number.
+MaxTokens = Annotated[int, Meta(ge=1, le=10**9)]
+_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_Temperature = Annotated[float, Meta(ge=0, le=100)]
+_Share = Annotated[float, Meta(ge=0, le=1)]
+_Penalty = Annotated[float, Meta(ge=-100, le=100)]
+_FewOrNone = Annotated[int, Meta(ge=0, le=1000)]
 
 
 class TextPart(Struct, frozen=True, tag="text", tag_field="type", forbid_unknown_fields=True):
@@ -56,7 +66,7 @@ class Message(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
     `reasoning_state` is of an assistant's message: what came with the answer, to be given back to the same provider.
     """
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: Role
     content: str | tuple[Part, ...] | None = None
     name: str | None = None
     tool_calls: tuple[RequestedTool, ...] | None = None
@@ -70,17 +80,17 @@ class ChatOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `response_format`, `tools` and `tool_choice` are JSON in OpenAI's shape.
     """
 
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
+    max_tokens: MaxTokens | None = None
+    temperature: _Temperature | None = None
+    top_p: _Share | None = None
     stop: str | tuple[str, ...] | None = None
-    seed: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
+    seed: _Int64 | None = None
+    presence_penalty: _Penalty | None = None
+    frequency_penalty: _Penalty | None = None
     reasoning_effort: str | None = None
     user: str | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: _FewOrNone | None = None
     parallel_tool_calls: bool | None = None
     response_format: Raw | UnsetType = UNSET
     tools: Raw | UnsetType = UNSET

@@ -23,7 +23,7 @@ from greenroom.actors.batch.input.options import JobOptions
 from greenroom.actors.batch.input.reading import MAX_RECORD_BYTES
 from greenroom.actors.batch.input.rows import fields
 from greenroom.actors.batch.input.templates import check, is_template, render
-from greenroom.actors.providers import ChatOptions, ChatRequest, Message
+from greenroom.actors.providers import ChatOptions, ChatRequest, MaxTokens, Message
 
 _URL = "/v1/chat/completions"
 
@@ -64,7 +64,7 @@ class _Line(Struct, gc=False):
 class _Body(ChatOptions, frozen=True, kw_only=True, gc=False):
     messages: tuple[Message, ...]
     model: str | None = None
-    max_completion_tokens: int | None = None
+    max_completion_tokens: MaxTokens | None = None
     stream: bool | None = None
     n: int | None = None
 
@@ -191,9 +191,6 @@ def _body_of(line: _Line, raw: bytes) -> tuple[_Body, dict[str, Raw]]:
         raise ValueError('needs one of "prompt", "messages" or "body"')
     if not body.messages:
         raise ValueError("has no messages")
-    for bound in (body.max_tokens, body.max_completion_tokens):
-        if bound is not None and bound < 1:
-            raise ValueError(f"max_tokens is {bound}; it must be 1 or more")
     return body, extra
 
 

@@ -1,0 +1,258 @@
+"""What `chat` and `stream` can be told besides model and messages: typed for checkers, looked at before anything is held.
+
+The request's own options go by OpenAI's names. `ChatRequest` has their types once more, for msgspec; a test holds both
+tables together.
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Literal, TypedDict, get_args
+
+import msgspec
+from msgspec import Raw
+
+from greenroom.actors.flow import NO_TERMS, Terms
+from greenroom.actors.ledger import Account
+from greenroom.actors.limiter import BATCH, INTERACTIVE
+from greenroom.actors.prices import pico_usd
+from greenroom.actors.providers import ChatRequest, Message, Part, Role, TextPart
+
+Messages = str | Sequence[Message | Mapping[str, object]]
+"""A conversation, its messages as `Message` or as dicts in OpenAI's shape; or the text of one user message."""
+
+MAX_TIMEOUT_S = 30 * 86_400.0
+
+
+class TermsOptions(TypedDict, total=False):
+    """Whom a call is charged to, how much it may be charged and how long it may take.
+
+    `timeout_s` is seconds for everything, waiting, retries and further asks included; `budget_usd` the most that all of
+    it may be charged; `tag` what the spend is booked under, and what budget of `[budgets.tags]` binds it; `priority`
+    "batch" lets interactive calls go first, and waits for a budget that others' calls hold.
+    """
+
+    timeout_s: float | None
+    budget_usd: Decimal | str | float | None
+    tag: str | None
+    priority: Literal["interactive", "batch"]
+
+
+class Options(TermsOptions, total=False):
+    """All options of `chat` and `stream`.
+
+    `max_tokens` bounds each answer, reasoning included. `extra` holds options that only some providers have, by their
+    wire names; they are sent as they are. What a provider cannot do is refused with its name.
+    """
+
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    stop: str | Sequence[str] | None
+    seed: int | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    reasoning_effort: str | None
+    user: str | None
+    logprobs: bool | None
+    top_logprobs: int | None
+    parallel_tool_calls: bool | None
+    response_format: Mapping[str, object] | None
+    tools: Sequence[Mapping[str, object]] | None
+    tool_choice: str | Mapping[str, object] | None
+    extra: Mapping[str, object]
+
+
+class OptionInvalid(TypeError, ValueError):
+    """An option or a message is none, or has a value that makes no sense; nothing was held or sent.
+
+    `option` is its name. It is a `TypeError` and a `ValueError`, since who calls cannot be asked to tell which.
+    """
+
+    def __init__(self, option: str, why: str) -> None:
+        super().__init__(f"{option}: {why}")
+        self.option = option
+
+
+_TERMS = frozenset(TermsOptions.__annotations__)
+_KNOWN = tuple(Options.__annotations__)
+_AS_JSON: dict[str, object] = {
+    "response_format": Mapping[str, object],
+    "tools": Sequence[Mapping[str, object]],
+    "tool_choice": str | Mapping[str, object],
+}
+"""Options that travel as they are, and what they must be at least."""
+_OWN_WAY = {
+    "max_completion_tokens": "is max_tokens here; each provider is told by its own name",
+    "messages": "is the second argument",
+    "model": "is the first argument",
+    "stream": "is how greenroom asks, not what: use rt.stream(...)",
+    "stream_options": "is how greenroom asks, not what: the events of rt.stream(...) tell the usage",
+}
+_LIKENESS = 0.75
+_ROLES = frozenset(get_args(Role))
+_PARTS = get_args(Part)
+_PRIORITIES = {"interactive": INTERACTIVE, "batch": BATCH}
+_convert = msgspec.convert
+
+
+def read_request(model: str, messages: Messages, options: Mapping[str, object]) -> ChatRequest:
+    """A request out of what a caller said.
+
+    Raises:
+        OptionInvalid: an option is unknown or has no such value, or `messages` is no conversation.
+    """
+    said: dict[str, object] = {}
+    for name, value in options.items():
+        if name in _TERMS:
+            continue
+        if name in _AS_JSON:
+            if value is not None:
+                said[name] = _as_json(name, value)
+        elif name == "extra":
+            said[name] = _extra(value)
+        elif name in ChatRequest.__struct_fields__:
+            said[name] = value
+        else:
+            raise _unknown(name)
+    said["model"] = model
+    said["messages"] = _conversation(messages)
+    try:
+        request = _convert(said, ChatRequest)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+    for at, message in enumerate(request.messages):
+        _check(message, f"messages[{at}]")
+    return request
+
+
+def read_terms(options: TermsOptions) -> Terms:
+    """A call's terms out of its options.
+
+    Raises:
+        OptionInvalid: one of them has no such value.
+    """
+    timeout_s, budget_usd = options.get("timeout_s"), options.get("budget_usd")
+    tag, priority = options.get("tag"), options.get("priority", "interactive")
+    if timeout_s is None and budget_usd is None and not tag and priority == "interactive":
+        return NO_TERMS
+    if timeout_s is not None and not 0 < _number("timeout_s", timeout_s) <= MAX_TIMEOUT_S:
+        raise OptionInvalid(
+            "timeout_s", f"{timeout_s!r}; it must be seconds, more than 0 and at most {MAX_TIMEOUT_S:.0f}"
+        )
+    if not isinstance(tag, str | None):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+        raise OptionInvalid("tag", f"{tag!r}; it must be text")
+    if priority not in _PRIORITIES:
+        raise OptionInvalid("priority", f"{priority!r}; it must be one of {', '.join(_PRIORITIES)}")
+    return Terms(
+        account=Account(tag=tag) if tag else Account(),
+        priority=_PRIORITIES[priority],
+        timeout_s=timeout_s,
+        budget_pusd=_pico_usd(budget_usd),
+    )
+
+
+def read_only_terms(options: TermsOptions) -> Terms:
+    """As `read_terms`, where a call has no other options."""
+    for name in options:
+        if name not in _TERMS:
+            raise _unknown(name, tuple(_TERMS))
+    return read_terms(options)
+
+
+def _pico_usd(value: Decimal | str | float | None) -> int | None:
+    try:
+        return None if value is None else pico_usd(value)
+    except (ValueError, TypeError) as error:
+        raise OptionInvalid("budget_usd", str(error)) from None
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    raise OptionInvalid(name, f"{value!r}; it must be a number")
+
+
+def _unknown(name: str, known: Sequence[str] = _KNOWN) -> OptionInvalid:
+    if name in _OWN_WAY:
+        return OptionInvalid(name, _OWN_WAY[name])
+    if near := get_close_matches(name, known, n=1, cutoff=_LIKENESS):
+        return OptionInvalid(name, f"there is no such option; did you mean {near[0]}?")
+    if "extra" not in known:
+        return OptionInvalid(name, f"there is no such option; there are {', '.join(sorted(known))}")
+    return OptionInvalid(
+        name, f"there is no such option; one that only some providers have goes in extra={{{name!r}: ...}}"
+    )
+
+
+def _as_json(name: str, value: object) -> Raw:
+    try:
+        return Raw(msgspec.json.encode(_convert(value, _AS_JSON[name])))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise OptionInvalid(name, f"{value!r}: {error}") from None
+
+
+def _extra(value: object) -> dict[str, Raw]:
+    try:
+        options = _convert(value, dict[str, object])
+    except msgspec.ValidationError:
+        raise OptionInvalid("extra", f"{value!r}; it must be a dict of options by their wire names") from None
+    found: dict[str, Raw] = {}
+    for name, one in options.items():
+        if name in _OWN_WAY:
+            raise OptionInvalid("extra", f"{name} {_OWN_WAY[name]}")
+        if name in _KNOWN:
+            raise OptionInvalid("extra", f"{name} is an option by itself: {name}=...")
+        try:
+            found[name] = Raw(msgspec.json.encode(one))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise OptionInvalid("extra", f"{name} cannot be written as JSON: {error}") from None
+    return found
+
+
+def _conversation(messages: Messages) -> Sequence[object]:
+    if isinstance(messages, str):
+        return (Message("user", messages),)
+    if not isinstance(messages, Sequence) or isinstance(messages, bytes | bytearray):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+        raise OptionInvalid("messages", f"{messages!r:.80}; it must be text, or a list of messages")
+    if not messages:
+        raise OptionInvalid("messages", "empty; there must be at least one message")
+    return tuple(messages)
+
+
+def _check(message: Message, where: str) -> None:
+    """What msgspec looks at in a dict, and not in a Struct that somebody made."""
+    content: object = message.content
+    if message.role not in _ROLES:
+        raise OptionInvalid(
+            "messages", f"{where}.role is {message.role!r}; it must be one of {', '.join(sorted(_ROLES))}"
+        )
+    if message.role == "tool" and not message.tool_call_id:
+        raise OptionInvalid("messages", f"{where} is of role tool and has no tool_call_id")
+    parts = (TextPart(content),) if type(content) is str else () if content is None else content
+    if type(parts) is not tuple or not all(isinstance(part, _PARTS) for part in parts):
+        raise OptionInvalid(
+            "messages",
+            f"{where}.content is {content!r:.80}; it must be text or a tuple of TextPart and ImagePart",
+        )
+    for part in parts:
+        if type(part) is TextPart and not _is_unicode(part.text):
+            raise OptionInvalid(
+                "messages", f"{where}.content has half a surrogate pair, which UTF-8 cannot say"
+            )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _invalid(error: msgspec.ValidationError) -> OptionInvalid:
+    """The same in the caller's words: what msgspec puts last, the place, comes first."""
+    what, _, at = str(error).rpartition(" - at `$.")
+    place = at.rstrip("`")
+    name = place.partition("[")[0].partition(".")[0]
+    return OptionInvalid(name, f"{what}" if place == name else f"{what}, at {place}")
