@@ -7,7 +7,7 @@ import pytest
 
 from greenroom.actors.providers import RejectedAnswer
 from greenroom.actors.providers.listing import PATHS, ListedModel, decode_listing
-from greenroom.actors.settings import ProviderSettings
+from greenroom.actors.settings import Capabilities, ProviderSettings
 
 Json = dict[str, Any]
 
@@ -38,6 +38,11 @@ Json = dict[str, Any]
             ListedModel("x-ai/grok", 256000),
         ),
         (
+            {"id": "gpt-5-mini", "object": "model", "created": 1, "shutdown_date": "2026-12-11"},
+            ListedModel("gpt-5-mini", retires="2026-12-11"),
+        ),
+        ({"id": "gpt-6-sol", "shutdown_date": None}, ListedModel("gpt-6-sol")),
+        (
             {
                 "id": "claude-opus-5",
                 "type": "model",
@@ -61,6 +66,97 @@ Json = dict[str, Any]
 def test_what_hosts_say_of_a_model(entry: Json, model: ListedModel) -> None:
     for body in ({"object": "list", "data": [entry]}, {"models": [entry]}, [entry]):
         assert decode_listing(json.dumps(body).encode()) == (model,)
+
+
+@pytest.mark.parametrize(
+    ("entry", "known"),
+    [
+        (  # Anthropic
+            {
+                "type": "model",
+                "capabilities": {
+                    "batch": {"supported": True},
+                    "image_input": {"supported": True},
+                    "structured_outputs": {"supported": False},
+                    "thinking": {"supported": True, "types": {}},
+                    "effort": {"supported": False},
+                },
+            },
+            Capabilities(chat=True, vision=True, json_schema=False, reasoning=True, reasoning_effort=False),
+        ),
+        (  # Mistral
+            {
+                "capabilities": {
+                    "completion_chat": True,
+                    "completion_fim": False,
+                    "function_calling": True,
+                    "vision": False,
+                }
+            },
+            Capabilities(chat=True, vision=False, tools=True),
+        ),
+        (  # OpenRouter
+            {
+                "architecture": {"input_modalities": ["text", "image"], "output_modalities": ["text"]},
+                "supported_parameters": ["tools", "temperature", "structured_outputs"],
+            },
+            Capabilities(chat=True, vision=True, tools=True, json_schema=True, reasoning=False),
+        ),
+        (
+            {"architecture": {"input_modalities": ["text"], "output_modalities": ["image"]}},
+            Capabilities(chat=False, vision=False),
+        ),
+        (  # Hugging Face's router
+            {
+                "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},
+                "providers": [
+                    {"provider": "a", "supports_tools": False, "supports_structured_output": False},
+                    {"provider": "b", "supports_tools": True, "supports_structured_output": False},
+                ],
+            },
+            Capabilities(chat=True, vision=False, tools=True, json_schema=False),
+        ),
+        (  # Gemini
+            {"supportedGenerationMethods": ["generateContent", "countTokens"], "thinking": True},
+            Capabilities(chat=True, embeddings=False, reasoning=True),
+        ),
+        ({"supportedGenerationMethods": ["embedContent"]}, Capabilities(chat=False, embeddings=True)),
+        ({"type": "embedding"}, Capabilities(chat=False, embeddings=True)),  # Together
+        ({"type": "chat"}, Capabilities(chat=True, embeddings=False)),
+        (  # Fireworks
+            {"supports_chat": True, "supports_image_input": False, "supports_tools": True},
+            Capabilities(chat=True, vision=False, tools=True),
+        ),
+        (  # llama.cpp and Ollama
+            {"capabilities": ["completion", "multimodal"]},
+            Capabilities(chat=True, embeddings=False, vision=True),
+        ),
+        (
+            {"capabilities": ["completion", "tools", "thinking"]},
+            Capabilities(chat=True, embeddings=False, vision=False, tools=True, reasoning=True),
+        ),
+        ({"capabilities": []}, Capabilities()),
+        ({"capabilities": 7, "architecture": 7, "providers": 7, "type": 7}, Capabilities()),
+        ({"capabilities": {"vision": "yes", "image_input": 7}}, Capabilities(chat=True)),
+        ({"architecture": {"input_modalities": 7}, "providers": [7]}, Capabilities()),
+    ],
+)
+def test_what_hosts_say_their_models_can_do(entry: Json, known: Capabilities) -> None:
+    (model,) = decode_listing(json.dumps({"data": [{"id": "m", **entry}]}).encode())
+    assert model.capabilities == known
+
+
+def test_limits_behind_a_router_are_those_of_its_largest_host() -> None:
+    providers = [{"context_length": 8_192}, {"context_length": 131_072}, {"context_length": None}, {}]
+    entry = {"id": "m", "providers": providers, "top_provider": {"max_completion_tokens": 4_096}}
+    (model,) = decode_listing(json.dumps({"data": [entry]}).encode())
+    assert (model.context_tokens, model.max_output_tokens) == (131_072, 4_096)
+
+
+@pytest.mark.parametrize("said", ["soon", 7, "", "2026-99-99", {"at": "2026-01-01"}])
+def test_what_is_no_date_is_none(said: object) -> None:
+    (model,) = decode_listing(json.dumps({"data": [{"id": "m", "deprecation": said}]}).encode())
+    assert model.retires is None
 
 
 def test_what_cannot_be_asked_or_has_no_name_is_left_out() -> None:

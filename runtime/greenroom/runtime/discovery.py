@@ -178,7 +178,8 @@ async def probe(host: ProviderSettings, key: Secret | None, timeout_s: float | N
             ):
                 body += more
             date = response.headers.get("Date")
-            return _read(response.status, date, body, host, url)
+            # Long lists take longer to read than the loop may be held.
+            return await asyncio.to_thread(_read, response.status, date, body, host, url)
     except TimeoutError:
         return Probe(problem=f"no answer from {url} within {timeout_s:g} s")
     except aiohttp.ClientConnectorError as error:

@@ -5,11 +5,15 @@ a dozen names. Sources: each vendor's own API reference, November 2026. What a h
 type, is passed over: a list is not refused for what one of its entries holds.
 """
 
+from datetime import date
+from typing import cast
+
 import msgspec
 from msgspec import Struct
 
 from greenroom.actors.providers.faults import excerpt
 from greenroom.actors.providers.wire import RejectedAnswer
+from greenroom.actors.settings import Capabilities
 
 PATHS: dict[str, str | None] = {
     "openai-chat": "/models",
@@ -30,6 +34,7 @@ class ListedModel(Struct, frozen=True):
     context_tokens: int | None = None
     max_output_tokens: int | None = None
     retires: str | None = None
+    capabilities: Capabilities = Capabilities()
 
 
 class _Entry(Struct, gc=False):
@@ -45,8 +50,21 @@ class _Entry(Struct, gc=False):
     max_completion_tokens: object = None  # Groq
     max_tokens: object = None  # Anthropic
     outputTokenLimit: object = None  # noqa: N815 - Gemini's name
+    top_provider: object = None  # OpenRouter
     retires_at: object = None  # Anthropic
     deprecation: object = None  # Mistral
+    shutdown_date: object = None  # OpenAI
+    expiration_date: object = None  # OpenRouter
+    capabilities: object = None  # Anthropic, Mistral, llama.cpp, Ollama
+    architecture: object = None  # OpenRouter, Hugging Face
+    supported_parameters: object = None  # OpenRouter
+    supportedGenerationMethods: object = None  # noqa: N815 - Gemini's name
+    thinking: object = None  # Gemini
+    type: object = None  # Together
+    supports_chat: object = None  # Fireworks
+    supports_image_input: object = None  # Fireworks
+    supports_tools: object = None  # Fireworks
+    providers: object = None  # Hugging Face
 
 
 class _Listing(Struct, gc=False):
@@ -96,13 +114,135 @@ def _model(name: str, entry: _Entry) -> ListedModel:
             entry.max_model_len,
             entry.max_input_tokens,
             entry.inputTokenLimit,
+            _largest(entry.providers, "context_length"),
         ),
-        max_output_tokens=_count(entry.max_completion_tokens, entry.max_tokens, entry.outputTokenLimit),
+        max_output_tokens=_count(
+            entry.max_completion_tokens,
+            entry.max_tokens,
+            entry.outputTokenLimit,
+            _field(entry.top_provider, "max_completion_tokens"),
+        ),
         retires=next(
-            (said[:10] for said in (entry.retires_at, entry.deprecation) if isinstance(said, str)), None
+            filter(
+                None,
+                map(_date, (entry.retires_at, entry.deprecation, entry.shutdown_date, entry.expiration_date)),
+            ),
+            None,
         ),
+        capabilities=_capabilities(entry),
     )
 
 
+def _capabilities(entry: _Entry) -> Capabilities:
+    """What a host says in its own words; of several that say something, the one that says most."""
+    said = entry.capabilities
+    if isinstance(said, dict):
+        words = cast("dict[str, object]", said)
+        return _of_anthropic(words) if "image_input" in words else _of_mistral(words)
+    if isinstance(said, list):
+        return _of_words(frozenset(map(str, cast("list[object]", said))))
+    if entry.architecture is not None:
+        return _of_openrouter(entry)
+    if isinstance(entry.supportedGenerationMethods, list):
+        methods = cast("list[object]", entry.supportedGenerationMethods)
+        return Capabilities(
+            chat="generateContent" in methods,
+            embeddings="batchEmbedContents" in methods or "embedContent" in methods,
+            reasoning=_flag(entry.thinking),
+        )
+    if isinstance(entry.type, str) and entry.type != "model":
+        return Capabilities(chat=entry.type == "chat", embeddings=entry.type == "embedding")
+    return Capabilities(
+        chat=_flag(entry.supports_chat),
+        vision=_flag(entry.supports_image_input),
+        tools=_flag(entry.supports_tools),
+    )
+
+
+def _of_anthropic(said: dict[str, object]) -> Capabilities:
+    return Capabilities(
+        chat=True,
+        vision=_flag(_field(said.get("image_input"), "supported")),
+        json_schema=_flag(_field(said.get("structured_outputs"), "supported")),
+        reasoning=_flag(_field(said.get("thinking"), "supported")),
+        reasoning_effort=_flag(_field(said.get("effort"), "supported")),
+    )
+
+
+def _of_mistral(said: dict[str, object]) -> Capabilities:
+    return Capabilities(
+        chat=_flag(said.get("completion_chat")),
+        vision=_flag(said.get("vision")),
+        tools=_flag(said.get("function_calling")),
+        reasoning=_flag(said.get("reasoning")),
+    )
+
+
+def _of_words(said: frozenset[str]) -> Capabilities:
+    """llama.cpp's list and Ollama's: what a model can do stands there, and the rest it cannot."""
+    if not said:
+        return Capabilities()
+    return Capabilities(
+        chat="completion" in said,
+        embeddings=bool(said & {"embedding", "embeddings"}),
+        vision=bool(said & {"vision", "multimodal"}),
+        tools=True if "tools" in said else None,
+        reasoning=True if "thinking" in said else None,
+    )
+
+
+def _of_openrouter(entry: _Entry) -> Capabilities:
+    takes, gives = (
+        _field(entry.architecture, "input_modalities"),
+        _field(entry.architecture, "output_modalities"),
+    )
+    params = entry.supported_parameters
+    listed = cast("list[object]", params) if isinstance(params, list) else None
+
+    def has(name: str) -> bool | None:
+        return None if listed is None else name in listed
+
+    return Capabilities(
+        chat="text" in gives if isinstance(gives, list) else None,
+        vision="image" in takes if isinstance(takes, list) else None,
+        tools=has("tools") if listed is not None else _any_of(entry.providers, "supports_tools"),
+        json_schema=has("structured_outputs")
+        if listed is not None
+        else _any_of(entry.providers, "supports_structured_output"),
+        reasoning=has("reasoning"),
+        # What it does not list it leaves out of what it passes on, so nothing of it is refused.
+    )
+
+
+def _any_of(providers: object, name: str) -> bool | None:
+    """Whether one of the hosts behind a router can; it picks one that does."""
+    if not isinstance(providers, list):
+        return None
+    said = [_flag(_field(one, name)) for one in cast("list[object]", providers)]
+    return True if True in said else False if said and None not in said else None
+
+
+def _largest(providers: object, name: str) -> int | None:
+    if not isinstance(providers, list):
+        return None
+    said = [_count(_field(one, name)) for one in cast("list[object]", providers)]
+    return max((count for count in said if count is not None), default=None)
+
+
+def _field(table: object, name: str) -> object:
+    return cast("dict[str, object]", table).get(name) if isinstance(table, dict) else None
+
+
+def _flag(said: object) -> bool | None:
+    return said if isinstance(said, bool) else None
+
+
+def _date(said: object) -> str | None:
+    try:
+        return date.fromisoformat(said[:10]).isoformat() if isinstance(said, str) else None
+    except ValueError:
+        return None
+
+
 def _count(*said: object) -> int | None:
-    return next((count for count in said if isinstance(count, int) and count > 0), None)
+    return next((count for count in said if type(count) is int and count > 0), None)
