@@ -42,8 +42,12 @@ class Usage(Struct, frozen=True, gc=False):
     """Tokens of one or more attempts in disjoint classes: each token is counted in exactly one field.
 
     `output_tokens` are visible output, `reasoning_tokens` are apart; `input_tokens` exclude what was read from or
-    written to a cache, and audio. As an event of a stream it is what the call used so far, all of it: a later one
-    replaces the earlier.
+    written to a cache, audio, and images and video where the provider counts these by themselves. `citation_tokens`
+    are what a model that searches read there. Searches are those that the provider made, which some charge by number.
+    As an event of a stream it is what the call used so far, all of it: a later one replaces the earlier.
+
+    `service_tier` is what the provider says that it served the request by, where that is not its standard one:
+    `priority`, `flex`, `batch`. Of attempts in several tiers it is `mixed`.
     """
 
     input_tokens: int = 0
@@ -54,6 +58,15 @@ class Usage(Struct, frozen=True, gc=False):
     reasoning_tokens: int = 0
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
+    cached_audio_tokens: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    video_input_tokens: int = 0
+    video_output_tokens: int = 0
+    citation_tokens: int = 0
+    web_searches: int = 0
+    file_searches: int = 0
+    service_tier: str = ""
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -65,23 +78,46 @@ class Usage(Struct, frozen=True, gc=False):
             self.reasoning_tokens + other.reasoning_tokens,
             self.audio_input_tokens + other.audio_input_tokens,
             self.audio_output_tokens + other.audio_output_tokens,
+            self.cached_audio_tokens + other.cached_audio_tokens,
+            self.image_input_tokens + other.image_input_tokens,
+            self.image_output_tokens + other.image_output_tokens,
+            self.video_input_tokens + other.video_input_tokens,
+            self.video_output_tokens + other.video_output_tokens,
+            self.citation_tokens + other.citation_tokens,
+            self.web_searches + other.web_searches,
+            self.file_searches + other.file_searches,
+            _tier_of_both(self.service_tier, other.service_tier),
         )
 
     @property
     def total_input_tokens(self) -> int:
-        """All tokens that went in: fresh, cached, written to a cache, audio."""
+        """All tokens that went in: fresh, cached, written to a cache, audio, images, video."""
         return (
             self.input_tokens
             + self.cached_tokens
             + self.cache_write_5m_tokens
             + self.cache_write_1h_tokens
             + self.audio_input_tokens
+            + self.cached_audio_tokens
+            + self.image_input_tokens
+            + self.video_input_tokens
         )
 
     @property
     def total_output_tokens(self) -> int:
-        """All tokens that came out: visible, reasoning, audio."""
-        return self.output_tokens + self.reasoning_tokens + self.audio_output_tokens
+        """All tokens that came out: visible, reasoning, audio, images, video, citations."""
+        return (
+            self.output_tokens
+            + self.reasoning_tokens
+            + self.audio_output_tokens
+            + self.image_output_tokens
+            + self.video_output_tokens
+            + self.citation_tokens
+        )
+
+
+def _tier_of_both(one: str, other: str) -> str:
+    return one or other if one == other or not (one and other) else "mixed"
 
 
 class ProviderError(Struct, frozen=True, kw_only=True):

@@ -14,6 +14,10 @@ Seconds = Annotated[float, Meta(gt=0, le=30 * 86_400)]
 Positive = Annotated[int, Meta(ge=1)]
 UsdPerMillion = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?$")]
 """Dollars per million tokens as a decimal string, so that no rate is ever a binary fraction."""
+UsdEach = Annotated[str, Meta(pattern=r"^\d{1,6}(\.\d+)?$")]
+"""Dollars for one, as a decimal string."""
+Multiplier = Annotated[str, Meta(pattern=r"^\d{1,3}(\.\d{1,9})?$")]
+"""What a price is multiplied by, as a decimal string."""
 Usd = Annotated[str, Meta(pattern=r"^\d{1,6}(\.\d+)?$")] | Annotated[float, Meta(ge=0, le=1_000_000)]
 """Dollars, `"0.50"` or `0.50`: read by way of its text, so that it is what was written."""
 
@@ -74,12 +78,51 @@ class Retries(_Section, frozen=True):
     max_retry_after_s: Seconds = 300.0
 
 
-class PriceSettings(_Section, frozen=True):
-    """Prices of a model that the price table does not know, or knows otherwise. Dollars per million tokens."""
+class RateSettings(_Section, frozen=True):
+    """Dollars per million tokens, by class. None: what the class costs that it belongs to, cached input as input."""
 
     input: UsdPerMillion
     output: UsdPerMillion
     cached: UsdPerMillion | None = None
+    cache_write: UsdPerMillion | None = None
+    cache_write_1h: UsdPerMillion | None = None
+    reasoning: UsdPerMillion | None = None
+    audio_input: UsdPerMillion | None = None
+    audio_output: UsdPerMillion | None = None
+    image_input: UsdPerMillion | None = None
+    image_output: UsdPerMillion | None = None
+
+
+class TierSettings(RateSettings, frozen=True, kw_only=True):
+    """What all tokens of a request cost whose input is larger than `above_tokens`."""
+
+    above_tokens: Positive
+
+
+class PriceSettings(RateSettings, frozen=True):
+    """Prices of a model that the price table does not know, or knows otherwise.
+
+    `request_usd` is a fee for each request, `web_search_usd` and `file_search_usd` for each search that the provider
+    makes. `batch_multiplier` is what the provider's own batches cost, "0.5" being half; `service_tiers` likewise what
+    each of its service tiers costs, by its name.
+    """
+
+    tiers: tuple[TierSettings, ...] = ()
+    request_usd: UsdEach | None = None
+    web_search_usd: UsdEach | None = None
+    file_search_usd: UsdEach | None = None
+    batch_multiplier: Multiplier | None = None
+    service_tiers: dict[str, Multiplier] = {}
+
+
+class PriceTableSettings(_Section, frozen=True):
+    """Where published prices come from: the table that is installed, or one that is fetched `daily`, in the background.
+
+    `url` is a mirror of the table; None: where genai-prices publishes it.
+    """
+
+    refresh: Literal["never", "daily"] = "never"
+    url: str | None = None
 
 
 class Capabilities(_Section, frozen=True):
@@ -221,3 +264,4 @@ class Settings(_Section, frozen=True):
     retries: Retries = Retries()
     budgets: BudgetSettings = BudgetSettings()
     supervision: Supervision = Supervision()
+    prices: PriceTableSettings = PriceTableSettings()
