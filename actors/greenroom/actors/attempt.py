@@ -19,6 +19,7 @@ from greenroom.actors.exchange import Answer, ExchangeFailed, Send
 from greenroom.actors.kernel import ActorExited, ActorRef, Cast, Clock, Overloaded, Refused
 from greenroom.actors.ledger import Budget, BudgetExceeded, Hold, Outbox, Settle
 from greenroom.actors.limiter import BATCH, Admit, Freeze, Release
+from greenroom.actors.local import addressed
 from greenroom.actors.pool import Lease, Outcome
 from greenroom.actors.providers import RejectedAnswer
 
@@ -113,8 +114,12 @@ class Attempts:
         session = await self._acquire(call, attempt)
         way = attempt.way
         sockets, wire = way.line.sockets, way.wire
+        url = sockets.url(wire.path)
         if sockets.signer is not None:
             wire = await sockets.signed(wire)
+        if (local := way.line.local) is not None:
+            served = await local.use(attempt.hold.ticket, way.route.model, self._left_s(call))
+            url, wire = addressed(wire, served)
         now_s = self._clock.monotonic()
         left_s = call.deadline_s - now_s
         if left_s <= 0.0:
@@ -122,7 +127,7 @@ class Attempts:
             raise _failed("timeout", f"the {whole_s:g} s of the call were over before it could be sent")
         attempt.sent_s = now_s
         try:
-            return await send(session, sockets.url(wire.path), wire, way.route.settings.stalls, left_s)
+            return await send(session, url, wire, way.route.settings.stalls, left_s)
         except ExchangeFailed as failure:
             attempt.sent_s = attempt.sent_s if failure.sent else None
             raise _failed(failure.kind, str(failure)) from failure
@@ -202,6 +207,8 @@ class Attempts:
             _cast(line.pool, Outcome(hold.ticket, attempt.outcome, duration_s))
         if line.waiting or not attempt.granted:
             _cast(line.limiter, Release(hold.ticket))
+        if line.local is not None:
+            line.local.give_back(hold.ticket, now_s)
         if attempt.refused:
             return
         self._outbox.settle(

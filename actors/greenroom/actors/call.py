@@ -22,6 +22,7 @@ from greenroom.actors.events import (
 from greenroom.actors.kernel import ActorRef, Refused
 from greenroom.actors.ledger import Account
 from greenroom.actors.limiter import INTERACTIVE, Admit
+from greenroom.actors.local import LocalLine
 from greenroom.actors.pool import Sockets
 from greenroom.actors.prices import usd
 from greenroom.actors.providers import Completion, WireRequest
@@ -67,6 +68,7 @@ class Line(Struct, frozen=True):
     sockets: Sockets
     permits: dict[int, Admit]
     waiting: Mapping[int, object]
+    local: LocalLine | None = None
 
 
 class Way(Struct, gc=False):

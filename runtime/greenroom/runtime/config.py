@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct, structs
 
-from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS
+from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS, RUN_HERE
 from greenroom.actors.settings import ProviderSettings, Secret, Settings
 
 CONFIG_FILE = "greenroom.toml"
@@ -140,9 +140,13 @@ def environment() -> Mapping[str, str]:
 
 
 def _over_known_row(name: str, table: object) -> object:
-    row = HOSTS.get(name) or LOCAL_HOSTS.get(name)
-    if row is None or not isinstance(table, dict):
+    if not isinstance(table, dict):
         return table
+    row = HOSTS.get(name) or LOCAL_HOSTS.get(name)
+    if row is None and "base_url" not in table:  # one that has an address is somebody's own server
+        row = RUN_HERE.get(name)
+    if row is None:
+        return cast("dict[str, object]", table)
     return _merged(msgspec.to_builtins(row), cast("dict[str, object]", table))
 
 

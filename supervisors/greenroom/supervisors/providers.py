@@ -12,7 +12,9 @@ from greenroom.actors.call import Line
 from greenroom.actors.catalog import UnknownModel
 from greenroom.actors.kernel import ActorSystem
 from greenroom.actors.limiter import Granted, Limiter
+from greenroom.actors.local import Loaded, Local, LocalLine
 from greenroom.actors.pool import Pool, Sockets
+from greenroom.actors.providers.hosts import RUN_HERE
 from greenroom.actors.settings import ProviderSettings, Secret, Supervision
 from greenroom.supervisors.branch import Branch, Keep
 from greenroom.supervisors.spec import ChildSpec
@@ -73,9 +75,11 @@ class Lines:
         lines, self._lines = self._lines, {}
         for line in lines.values():
             await line.sockets.aclose()
+            if line.local is not None:
+                await line.local.loaded.aclose()
 
     def _open(self, provider: str) -> None:
-        settings = self._settings.get(provider)
+        settings = self._settings.get(provider) or RUN_HERE.get(provider)
         if settings is None:
             raise UnknownModel(
                 f"provider {provider!r} is not configured; there are: {', '.join(self._settings)}"
@@ -84,17 +88,23 @@ class Lines:
         granted = Granted(limits, self._system.clock.monotonic())
         sockets = Sockets(settings, self._keys.get(provider))
         limiter, pool = f"limiter:{provider}", f"pool:{provider}"
+        local = None
+        if settings.serve is not None:
+            local = LocalLine(self._system.named(f"models:{provider}"), Loaded(settings))
         self._lines[provider] = Line(
             limiter=self._system.named(limiter),
             pool=self._system.named(pool),
             sockets=sockets,
             permits=granted.permits,
             waiting=granted.waiting,
+            local=local,
         )
         children = [
             ChildSpec("limiter", Limiter, args=(provider, limits, granted), name=limiter),
             ChildSpec("pool", Pool, args=(provider, sockets), name=pool),
         ]
+        if local is not None:
+            children.append(ChildSpec("models", Local, args=(local.loaded,), name=f"models:{provider}"))
         self._specs[provider] = ChildSpec(
             provider,
             Supervisor,

@@ -10,7 +10,7 @@ from greenroom.actors.kernel import Refused
 from greenroom.actors.prices import FREE, Price, PriceTable
 from greenroom.actors.providers import Codec, codec_for
 from greenroom.actors.providers.capabilities import UNKNOWN, capabilities_of, configured_model, missing
-from greenroom.actors.providers.hosts import HOSTS
+from greenroom.actors.providers.hosts import HOSTS, RUN_HERE
 from greenroom.actors.settings import Capabilities, ProviderSettings
 
 
@@ -48,9 +48,14 @@ def find_route(
 ) -> Route:
     """How to reach the model `name`, at the price of a time (default: now). Raises as `Resolve` does."""
     provider, _, model = name.partition("/")
-    if provider not in providers and provider not in HOSTS and len(providers) == 1:
+    if (
+        provider not in providers
+        and provider not in HOSTS
+        and provider not in RUN_HERE
+        and len(providers) == 1
+    ):
         provider, model = next(iter(providers)), name
-    settings = providers.get(provider)
+    settings = providers.get(provider) or RUN_HERE.get(provider)
     if settings is None or not model:
         raise UnknownModel(_no_such_provider(name, provider, providers))
     known = capabilities_of(provider, model, UNKNOWN, configured_model(settings.models, model))
@@ -68,7 +73,7 @@ def find_route(
 
 def _no_such_provider(name: str, provider: str, providers: Mapping[str, ProviderSettings]) -> str:
     known = ", ".join(sorted(providers)) or "none"
-    if provider in providers:
+    if provider in providers or provider in RUN_HERE:
         return f"{name!r} names no model: write {provider}/MODEL"
     host = HOSTS.get(provider)
     if host is not None and host.api_key_env is not None:

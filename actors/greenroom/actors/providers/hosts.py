@@ -6,7 +6,7 @@ its users met, November 2026. `default_model` stands only where the vendor keeps
 general model, and the price table knows it; elsewhere a model must be named.
 """
 
-from greenroom.actors.settings import Limits, PriceSettings, ProviderSettings
+from greenroom.actors.settings import Limits, LocalServing, PriceSettings, ProviderSettings
 
 HOSTS: dict[str, ProviderSettings] = {
     "openai": ProviderSettings(
@@ -91,6 +91,19 @@ LOCAL_HOSTS: dict[str, ProviderSettings] = {
     "llamacpp": ProviderSettings(base_url="http://127.0.0.1:8080/v1", free=True, limits=_LOCAL),
     "vllm": ProviderSettings(base_url="http://127.0.0.1:8000/v1", free=True, limits=Limits(concurrency=128)),
 }
+
+RUN_HERE: dict[str, ProviderSettings] = {
+    # Each model's process has an address of its own. Four requests at once, since each slot takes memory of its own;
+    # transformers' server leaves `[DONE]` out.
+    "local": ProviderSettings(
+        base_url="http://127.0.0.1/v1",
+        stream_end="finish_reason",
+        free=True,
+        limits=Limits(concurrency=4),
+        serve=LocalServing(),
+    ),
+}
+"""Providers whose servers greenroom runs itself. Always there: they are named in full, and start nothing before."""
 
 SIMULATOR = "sim"
 
