@@ -125,7 +125,7 @@ class House:
     async def spend(self) -> Spend:
         while True:
             try:
-                return await self.ledger.call(GetSpend())
+                return await self.ledger.call(GetSpend(), timeout=30.0)
             except ActorExited:
                 await asyncio.sleep(0)
 

@@ -20,7 +20,7 @@ from greenroom.actors.storage import (
     PAGE,
     SETTLE,
     TICKET_BITS,
-    UPDATE_JOB,
+    UPDATE_JOB_STATE,
     Database,
     Dimension,
     Parameters,
@@ -256,10 +256,10 @@ def test_a_job_is_stored_once_and_an_output_file_has_one_job(database: Database,
     assert [row[0] for row in on_disk(path, "SELECT id FROM jobs ORDER BY id")] == ["a", "c", "d"]
     write(
         database,
-        Write(UPDATE_JOB, ({"job_id": "a", "state": "done", "rewrite": True, "updated_at_ms": 9},)),
+        Write(UPDATE_JOB_STATE, ({"job_id": "a", "state": "done", "updated_at_ms": 9},)),
     )
     (row,) = ask(path, GET_JOB, {"job_id": "a"})
-    assert row == ("a", 1, 9, "done", "sim/echo", "in.jsonl", "/x", "d", 2, "{}", True)
+    assert row == ("a", 1, 9, "done", "sim/echo", "in.jsonl", "/x", "d", 2, "{}", False)
 
 
 def test_finished_items_and_results_come_page_by_page(database: Database, path: Path) -> None:

@@ -27,13 +27,14 @@ from tests.storage.rows import (
 )
 
 from greenroom.actors.storage import (
-    UPDATE_JOB,
+    UPDATE_JOB_STATE,
     CallbackFailed,
     Database,
     StorageClosed,
     StorageFailed,
     Write,
     WriteRejected,
+    WriterStatistics,
     engine,
     writer,
 )
@@ -56,7 +57,7 @@ class Gate:
         self._open.set()
 
 
-def counted(database: Database) -> writer.WriterStatistics:
+def counted(database: Database) -> WriterStatistics:
     found = database.statistics().writer
     assert found is not None
     return found
@@ -305,11 +306,11 @@ def test_updates_of_one_statement_apply_in_order(database: Database, path: Path)
     gate = Gate(database)
     database.submit(Task((jobs(job("a"), job("b")),)))
     for number in range(50):
-        row = {"job_id": "a", "state": f"s{number}", "rewrite": number % 2 == 1, "updated_at_ms": number}
-        database.submit(Task((Write(UPDATE_JOB, (row,)),)))
+        row = {"job_id": "a", "state": f"s{number}", "updated_at_ms": number}
+        database.submit(Task((Write(UPDATE_JOB_STATE, (row,)),)))
     gate.open()
     assert outcomes.of(52) == [None] * 52
     assert on_disk(path, "SELECT id, state, rewrite, updated_at_ms FROM jobs ORDER BY id") == [
-        ("a", "s49", 1, 49),
+        ("a", "s49", 0, 49),
         ("b", "running", 0, 1),
     ]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -14,11 +15,13 @@ from greenroom.actors.flow import Closed, RuntimeFailed
 from greenroom.actors.kernel import ActorSystem, Clock
 from greenroom.actors.ledger import Budgets
 from greenroom.actors.settings import Settings
-from greenroom.actors.storage import Database
 from greenroom.runtime.config import database_url
 from greenroom.runtime.discovery import Chosen
 from greenroom.runtime.job import Failure
 from greenroom.supervisors.tree import Tree, start_tree
+
+if TYPE_CHECKING:
+    from greenroom.actors.storage import Database
 
 _SETTLE_TIMEOUT_S = 5.0
 # Looked up when imported: metadata lies in files, and the loop must not read any.
@@ -48,8 +51,7 @@ class Life:
         Raises:
             DatabaseUnusable: the database is another's, damaged, or cannot be made.
         """
-        database = Database(database_url(settings), app_version=_VERSION)
-        await anyio.to_thread.run_sync(database.open)
+        database = await anyio.to_thread.run_sync(_open_database, settings)
         stack.push_async_callback(_in_thread, database.close)
         stack.push_async_callback(self._close_lines)
         self.system = await stack.enter_async_context(ActorSystem(clock=clock))
@@ -109,6 +111,14 @@ class Life:
             if not self.failure.done():
                 self.failure.set_result(Closed("the runtime was left"))
             await tree.lines.aclose()
+
+
+def _open_database(settings: Settings) -> "Database":
+    from greenroom.actors.storage import Database
+
+    database = Database(database_url(settings), app_version=_VERSION)
+    database.open()
+    return database
 
 
 async def _in_thread(blocking: Callable[[], None]) -> None:

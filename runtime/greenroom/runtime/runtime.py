@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, Unpack, overload
@@ -47,7 +48,6 @@ from greenroom.runtime.options import (
     read_request,
     read_terms,
 )
-from greenroom.runtime.simulator import Simulator, SimulatorSettings
 from greenroom.runtime.telemetry import Telemetry
 from greenroom.supervisors.tree import Tree
 
@@ -336,8 +336,11 @@ class Runtime:
         return await anyio.to_thread.run_sync(load)
 
     async def _simulate(self, stack: AsyncExitStack, chosen: Chosen) -> Chosen:
-        settings = SimulatorSettings(latency=_SIMULATED_LATENCY, also_serve=tuple(self._simulate_models))
-        running = await stack.enter_async_context(Simulator(settings))
+        simulation = await anyio.to_thread.run_sync(import_module, "greenroom.runtime.simulator")
+        settings = simulation.SimulatorSettings(
+            latency=_SIMULATED_LATENCY, also_serve=tuple(self._simulate_models)
+        )
+        running = await stack.enter_async_context(simulation.Simulator(settings))
         return structs.replace(
             chosen, providers={**chosen.providers, SIMULATOR: simulator(running.openai_base_url)}
         )

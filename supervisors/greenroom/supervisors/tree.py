@@ -13,6 +13,7 @@ gives up, nothing is left to restart anything: whoever started the tree watches 
 
 import itertools
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -22,11 +23,14 @@ from greenroom.actors.flow import Flow
 from greenroom.actors.kernel import ActorRef, ActorSystem
 from greenroom.actors.ledger import Budgets, Ledger, Outbox
 from greenroom.actors.settings import ProviderSettings, Retries, Secret, Supervision
-from greenroom.actors.storage import TICKET_BITS, Database, Store
+from greenroom.actors.storage import TICKET_BITS, Store
 from greenroom.supervisors.batches import Jobs
 from greenroom.supervisors.providers import Lines
 from greenroom.supervisors.spec import ChildSpec
 from greenroom.supervisors.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from greenroom.actors.storage import Database
 
 
 class Tree(Struct, frozen=True):
@@ -44,7 +48,7 @@ class Tree(Struct, frozen=True):
 async def start_tree(
     system: ActorSystem,
     *,
-    database: Database,
+    database: "Database",
     providers_in_use: Mapping[str, ProviderSettings],
     keys: Mapping[str, Secret],
     retries: Retries,

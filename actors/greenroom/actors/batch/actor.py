@@ -21,6 +21,7 @@ import anyio.to_thread
 import structlog
 from msgspec import Struct
 
+from greenroom.actors import storage
 from greenroom.actors.batch.input.errors import BadLine
 from greenroom.actors.batch.input.lines import Line, parse
 from greenroom.actors.batch.input.reading import digest
@@ -46,7 +47,6 @@ from greenroom.actors.kernel import (
 from greenroom.actors.ledger import Account, Budget, BudgetExceeded
 from greenroom.actors.limiter import BATCH
 from greenroom.actors.storage import (
-    INSERT_ITEM,
     CallbackFailed,
     Commit,
     Introduce,
@@ -200,7 +200,7 @@ class Batch(Actor):
         self._seq += len(rows)
         self._tag += 1
         append = partial(self._output.append, [line.result for line in self._unsaved])
-        self._save = Save((Write(INSERT_ITEM, rows),), self.ref, self._tag, then=append)
+        self._save = Save((Write(storage.INSERT_ITEM, rows),), self.ref, self._tag, then=append)
         self._store.cast(self._save)
 
     @handles

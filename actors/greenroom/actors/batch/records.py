@@ -14,63 +14,15 @@ from typing import Literal, cast
 import anyio.to_thread
 import msgspec
 from msgspec import Struct
-from sqlalchemy import bindparam, delete, false, func, select, update
 
+from greenroom.actors import storage
 from greenroom.actors.batch.input.lines import Defaults
 from greenroom.actors.batch.input.reading import InputForm, digest, records
 from greenroom.actors.batch.input.scan import Scan
 from greenroom.actors.batch.memory import Tally
 from greenroom.actors.events import Usage
 from greenroom.actors.kernel import ActorRef
-from greenroom.actors.storage import (
-    FINISHED_ITEMS,
-    INSERT_JOB,
-    ITEM_RESULTS,
-    JOB_TOTALS,
-    PAGE,
-    Commit,
-    Query,
-    Write,
-)
-from greenroom.actors.storage.tables import items, jobs
-
-_JOB_BY_OUT = select(
-    jobs.c.id, jobs.c.state, jobs.c.source, jobs.c.digest, jobs.c.settings, jobs.c.rewrite
-).where(jobs.c.out == bindparam("out"))
-_UPDATE_INPUT = (
-    update(jobs)
-    .where(jobs.c.id == bindparam("job_id"))
-    .values(digest=bindparam("digest"), lines=bindparam("lines"), updated_at_ms=bindparam("updated_at_ms"))
-)
-_UPDATE_STATE = (
-    update(jobs)
-    .where(jobs.c.id == bindparam("job_id"))
-    .values(state=bindparam("state"), updated_at_ms=bindparam("updated_at_ms"))
-)
-_REWRITTEN = update(jobs).where(jobs.c.id == bindparam("job_id")).values(rewrite=false())
-_failed = (
-    items.c.job_id == bindparam("job_id"),
-    items.c.position < bindparam("span"),
-    items.c.ok == false(),
-)
-_FORGET_FAILED = delete(items).where(*_failed)
-_MARK_REWRITE = update(jobs).where(jobs.c.id == bindparam("job_id")).values(rewrite=True, state="running")
-_ERROR_CLASSES = select(items.c.error_class, func.count()).where(*_failed).group_by(items.c.error_class)
-_first = (
-    select(items.c.result)
-    .where(items.c.job_id == bindparam("job_id"))
-    .order_by(items.c.seq)
-    .limit(bindparam("count"))
-    .subquery()
-)
-_PREFIX_BYTES = select(func.coalesce(func.sum(func.length(_first.c.result) + 1), 0))
-_NTH_RESULT = (
-    select(items.c.seq, items.c.result)
-    .where(items.c.job_id == bindparam("job_id"))
-    .order_by(items.c.seq)
-    .offset(bindparam("offset"))
-    .limit(1)
-)
+from greenroom.actors.storage import PAGE, Commit, Query, Write
 
 JobState = Literal["running", "done", "halted"]
 
@@ -145,7 +97,7 @@ async def open_job(store: ActorRef, request: JobRequest, scan: Scan, new_id: str
         StorageFailed: the database cannot be read or written.
     """
     identity = msgspec.json.encode(_identity(request.defaults, scan)).decode()
-    rows = await store.call(Query(_JOB_BY_OUT, {"out": str(request.out)})) if request.out else []
+    rows = await store.call(Query(storage.JOB_BY_OUT, {"out": str(request.out)})) if request.out else []
     if not rows:
         await anyio.to_thread.run_sync(_refuse_foreign_file, request.out)
         await _insert(store, request, scan, new_id=new_id, identity=identity, now_ms=now_ms)
@@ -155,13 +107,13 @@ async def open_job(store: ActorRef, request: JobRequest, scan: Scan, new_id: str
     if known_digest != scan.digest:
         await _refuse_changed(store, job_id, request)
         values = {"job_id": job_id, "digest": scan.digest, "lines": scan.lines, "updated_at_ms": now_ms}
-        await store.call(Commit((Write(_UPDATE_INPUT, (values,)),)))
+        await store.call(Commit((Write(storage.UPDATE_JOB_INPUT, (values,)),)))
     stands, _ = await tally(store, job_id, scan.span)
     finished, failed = stands.finished, stands.failed
     retried = failed if request.retry_failed else 0
     if retried:
-        forget = Write(_FORGET_FAILED, ({"job_id": job_id, "span": scan.span},))
-        await store.call(Commit((forget, Write(_MARK_REWRITE, ({"job_id": job_id},))), ordered=True))
+        forget = Write(storage.FORGET_FAILED_ITEMS, ({"job_id": job_id, "span": scan.span},))
+        await store.call(Commit((forget, Write(storage.BEGIN_REWRITE, ({"job_id": job_id},))), ordered=True))
     return OpenJob(
         id=job_id,
         request=request,
@@ -190,7 +142,7 @@ async def _insert(
         "settings": identity,
         "rewrite": False,
     }
-    await store.call(Commit((Write(INSERT_JOB, (row,)),)))
+    await store.call(Commit((Write(storage.INSERT_JOB, (row,)),)))
 
 
 def _identity(defaults: Defaults, scan: Scan) -> _Identity:
@@ -260,7 +212,7 @@ async def _finished(store: ActorRef, job_id: str) -> AsyncIterator[tuple[int, bo
     after = -1
     while True:
         page = await store.call(
-            Query(FINISHED_ITEMS, {"job_id": job_id, "after_position": after}), timeout=60.0
+            Query(storage.FINISHED_ITEMS, {"job_id": job_id, "after_position": after}), timeout=60.0
         )
         for row in page:
             position, _, _, line_digest, ok, _ = cast("tuple[int, int, str, bytes, bool, str | None]", row)
@@ -283,10 +235,14 @@ async def results_after(store: ActorRef, job_id: str, skip: int) -> AsyncIterato
     """The output lines of a job in order of completion, in pages, without the first `skip`."""
     after = -1
     if skip:
-        rows = await store.call(Query(_NTH_RESULT, {"job_id": job_id, "offset": skip - 1}), timeout=60.0)
+        rows = await store.call(
+            Query(storage.NTH_RESULT, {"job_id": job_id, "offset": skip - 1}), timeout=60.0
+        )
         after = cast("int", rows[0][0])
     while True:
-        page = await store.call(Query(ITEM_RESULTS, {"job_id": job_id, "after_seq": after}), timeout=60.0)
+        page = await store.call(
+            Query(storage.ITEM_RESULTS, {"job_id": job_id, "after_seq": after}), timeout=60.0
+        )
         if page:
             yield [cast("bytes", row[1]) for row in page]
             after = cast("int", page[-1][0])
@@ -296,42 +252,40 @@ async def results_after(store: ActorRef, job_id: str, skip: int) -> AsyncIterato
 
 async def nth_result(store: ActorRef, job_id: str, number: int) -> bytes | None:
     """The output line of the `number`-th finished item (from 1), or None where there are fewer."""
-    rows = await store.call(Query(_NTH_RESULT, {"job_id": job_id, "offset": number - 1}), timeout=60.0)
+    rows = await store.call(Query(storage.NTH_RESULT, {"job_id": job_id, "offset": number - 1}), timeout=60.0)
     return cast("bytes", rows[0][1]) if rows else None
 
 
 async def prefix_bytes(store: ActorRef, job_id: str, lines: int) -> int:
     """How many bytes the first so many output lines take, newlines included."""
-    rows = await store.call(Query(_PREFIX_BYTES, {"job_id": job_id, "count": lines}), timeout=60.0)
+    rows = await store.call(Query(storage.PREFIX_BYTES, {"job_id": job_id, "count": lines}), timeout=60.0)
     return cast("int", rows[0][0])
 
 
 async def must_rewrite(store: ActorRef, job_id: str) -> bool:
     """Whether rows were taken back (`--retry-failed`) since the output file was written."""
-    rows = await store.call(
-        Query(select(jobs.c.rewrite).where(jobs.c.id == bindparam("job_id")), {"job_id": job_id})
-    )
+    rows = await store.call(Query(storage.MUST_REWRITE, {"job_id": job_id}))
     return bool(rows and rows[0][0])
 
 
 async def tally(store: ActorRef, job_id: str, span: int) -> tuple[Tally, int]:
     """What the finished ones of the first `span` lines come to, and the next free place in the order of completion."""
     where = {"job_id": job_id, "span": span}
-    rows = await store.call(Query(JOB_TOTALS, where), timeout=60.0)
+    rows = await store.call(Query(storage.JOB_TOTALS, where), timeout=60.0)
     count, ok, last_seq, cost_pusd, *tokens = (int(str(value)) for value in rows[0])
-    kinds = await store.call(Query(_ERROR_CLASSES, where), timeout=60.0)
+    kinds = await store.call(Query(storage.ERROR_CLASSES, where), timeout=60.0)
     errors = {str(kind): cast("int", number) for kind, number in kinds}
     return Tally(ok, count - ok, cost_pusd, Usage(tokens[0], tokens[1]), errors), last_seq + 1
 
 
 def rewritten(job_id: str) -> Write:
     """Note that the output file holds what the rows hold."""
-    return Write(_REWRITTEN, ({"job_id": job_id},))
+    return Write(storage.END_REWRITE, ({"job_id": job_id},))
 
 
 def state_change(job_id: str, state: JobState, now_ms: int) -> Write:
     """Note where the job stands."""
-    return Write(_UPDATE_STATE, ({"job_id": job_id, "state": state, "updated_at_ms": now_ms},))
+    return Write(storage.UPDATE_JOB_STATE, ({"job_id": job_id, "state": state, "updated_at_ms": now_ms},))
 
 
 def default_out(source: Path, form: InputForm = "jsonl") -> Path:

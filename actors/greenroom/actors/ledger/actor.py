@@ -53,12 +53,10 @@ from greenroom.actors.ledger.messages import (
 )
 from greenroom.actors.ledger.outbox import Outbox
 from greenroom.actors.ledger.pacing import Flush, Pacer, Tidy
-from greenroom.actors.ledger.rows import spent_before, take_over, writes
+from greenroom.actors.ledger.rows import give_up_slices, spent_before, take_over, writes
 from greenroom.actors.prices import dollars
 from greenroom.actors.storage import (
-    CLOSE_SLICES,
     TICKET_BITS,
-    Commit,
     Introduce,
     Query,
     Resend,
@@ -66,7 +64,6 @@ from greenroom.actors.storage import (
     Save,
     Saved,
     StorageFailed,
-    Write,
 )
 
 _SETTLE_AGAIN_S = 1.0
@@ -301,8 +298,7 @@ class Ledger(Actor):
         if slices.used_pusd or not slices.reserved_pusd or not isinstance(reason, Normal | Shutdown):
             return
         try:
-            close = Commit((Write(CLOSE_SLICES, ({"me": self._runtime_id},)),), ordered=True)
-            await self._store.call(close, timeout=_CLOSE_TIMEOUT_S)
+            await self._store.call(give_up_slices(self._runtime_id), timeout=_CLOSE_TIMEOUT_S)
         except (StorageFailed, ActorExited, TimeoutError) as error:
             _log.warning("slices not given up; the next runtime charges them", error=str(error))
 

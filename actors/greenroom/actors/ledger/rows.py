@@ -5,27 +5,13 @@ from typing import cast
 
 from msgspec import Struct
 
+from greenroom.actors import storage
 from greenroom.actors.events import HoldsReclaimed
 from greenroom.actors.kernel import ActorRef
 from greenroom.actors.ledger.balances import Entry, Key, Purse
 from greenroom.actors.ledger.messages import Hold, Settle
 from greenroom.actors.ledger.outbox import Outbox
-from greenroom.actors.storage import (
-    CLOSE_SLICE,
-    CLOSE_SLICES,
-    HOLD,
-    OPEN_SLICE,
-    SETTLE,
-    Commit,
-    Query,
-    Write,
-    charge_slices,
-    charged,
-    orphaned_slices,
-    orphans,
-    reclaim,
-    settled_by,
-)
+from greenroom.actors.storage import Commit, Query, Write
 
 _TIMEOUT_S = 60.0
 
@@ -37,16 +23,27 @@ def writes(
     sizes = [(purse, purse.slice.pending_pusd) for purse in slices]
     settles = [entry.settle for entry in settled if entry.settle is not None]
     return (
-        Write(HOLD, tuple([_held_row(entry.hold, runtime_id) for entry in holds])),
-        Write(SETTLE, tuple([_settled_row(settle, runtime_id) for settle in settles])),
-        Write(OPEN_SLICE, tuple([_slice_row(purse, size, runtime_id) for purse, size in sizes if size])),
-        Write(CLOSE_SLICE, tuple([{"slice_id": purse.slice.id} for purse, size in sizes if not size])),
+        Write(storage.HOLD, tuple([_held_row(entry.hold, runtime_id) for entry in holds])),
+        Write(storage.SETTLE, tuple([_settled_row(settle, runtime_id) for settle in settles])),
+        Write(
+            storage.OPEN_SLICE, tuple([_slice_row(purse, size, runtime_id) for purse, size in sizes if size])
+        ),
+        Write(
+            storage.CLOSE_SLICE, tuple([{"slice_id": purse.slice.id} for purse, size in sizes if not size])
+        ),
     )
+
+
+def give_up_slices(runtime_id: int) -> Commit:
+    """Forget all slices of a runtime, after everything that was written before."""
+    return Commit((Write(storage.CLOSE_SLICES, ({"me": runtime_id},)),), ordered=True)
 
 
 def spent_before(key: Key, without: Collection[int]) -> Query:
     """Ask what the rows say of a balance; tickets in `without` are counted from memory."""
-    return Query(*charged(where=key.column, since_ms=key.since_ms, until_ms=key.until_ms, without=without))
+    return Query(
+        *storage.charged(where=key.column, since_ms=key.since_ms, until_ms=key.until_ms, without=without)
+    )
 
 
 class TakenOver(Struct, frozen=True):
@@ -66,19 +63,19 @@ async def take_over(store: ActorRef, outbox: Outbox, runtime_id: int, now_ms: in
     Raises:
         StorageFailed: the database cannot be read or written.
     """
-    ((count, held_pusd),) = await store.call(Query(*orphans(runtime_id)), timeout=_TIMEOUT_S)
-    ((slices_pusd,),) = await store.call(Query(*orphaned_slices(runtime_id)), timeout=_TIMEOUT_S)
-    charges = (reclaim(runtime_id, now_ms), *charge_slices(runtime_id, now_ms))
+    ((count, held_pusd),) = await store.call(Query(*storage.orphans(runtime_id)), timeout=_TIMEOUT_S)
+    ((slices_pusd,),) = await store.call(Query(*storage.orphaned_slices(runtime_id)), timeout=_TIMEOUT_S)
+    charges = (storage.reclaim(runtime_id, now_ms), *storage.charge_slices(runtime_id, now_ms))
     await store.call(Commit(charges), timeout=_TIMEOUT_S)
     known = outbox.offer()
     everything = (
-        Write(HOLD, tuple([_held_row(hold, runtime_id) for hold in known.holds])),
-        Write(SETTLE, tuple([_settled_row(settle, runtime_id) for settle in known.settlements])),
-        Write(CLOSE_SLICES, ({"me": runtime_id},)),
+        Write(storage.HOLD, tuple([_held_row(hold, runtime_id) for hold in known.holds])),
+        Write(storage.SETTLE, tuple([_settled_row(settle, runtime_id) for settle in known.settlements])),
+        Write(storage.CLOSE_SLICES, ({"me": runtime_id},)),
     )
     await store.call(Commit(everything, ordered=True), timeout=_TIMEOUT_S)
     outbox.acknowledge([settle.hold.ticket for settle in known.settlements])
-    ((settled_pusd,),) = await store.call(Query(*settled_by(runtime_id)), timeout=_TIMEOUT_S)
+    ((settled_pusd,),) = await store.call(Query(*storage.settled_by(runtime_id)), timeout=_TIMEOUT_S)
     reclaimed = HoldsReclaimed(
         count=cast("int", count), cost_pusd=cast("int", held_pusd) + cast("int", slices_pusd)
     )

@@ -10,15 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Protocol
 
-from msgspec import Struct
 from sqlalchemy import Executable, Insert, LargeBinary, Table, bindparam, literal_column, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.elements import BindParameter, ClauseElement
 
 from greenroom.actors.storage.errors import WriteRejected
+from greenroom.actors.storage.shapes import Parameters
 
-Parameters = Mapping[str, object]
 Row = tuple[object, ...]
 
 MAX_STATEMENTS = 512
@@ -87,16 +86,6 @@ class Upsert:
 
 Statement = Executable | Upsert
 """What may be written: a SQLAlchemy statement, or an `Upsert`. Told apart by identity, so build each once."""
-
-
-class Write(Struct, frozen=True):
-    """One statement for one or more rows, applied in order.
-
-    All writes of a statement bring parameters of the same names.
-    """
-
-    statement: Statement
-    parameters: tuple[Parameters, ...]
 
 
 class Cursor(Protocol):

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from greenroom.actors.kernel import ActorRef, Overloaded, ReplyTo
-from greenroom.actors.storage.binding import Write
 from greenroom.actors.storage.errors import CallbackFailed, StorageFailed
 from greenroom.actors.storage.messages import Commit, Resend, Save, Saved
-from greenroom.actors.storage.writer import Failures, Job
+from greenroom.actors.storage.shapes import Failures, Job, Write
 
 MAX_FAILED = 10_000
 """Tags of failed saves remembered per sender. Beyond that all its tags so far count as failed: applied again if sent

@@ -15,16 +15,16 @@ from msgspec import Struct
 from sqlalchemy import Engine, Executable, func, select
 
 from greenroom.actors.storage import migrations
-from greenroom.actors.storage.binding import Parameters
 from greenroom.actors.storage.book import Book
 from greenroom.actors.storage.engine import explain, file_of, parse, reading, writing
 from greenroom.actors.storage.errors import DatabaseUnusable, StorageClosed, StorageFailed
 from greenroom.actors.storage.liveness import show_life
 from greenroom.actors.storage.lock import DatabaseLock, Owner
 from greenroom.actors.storage.messages import DatabaseStatistics
-from greenroom.actors.storage.reader import Done, Reader, Rows
+from greenroom.actors.storage.reader import Done, Reader
+from greenroom.actors.storage.shapes import Failures, Job, Parameters, Rows
 from greenroom.actors.storage.statements import END_RUNTIME, START_RUNTIME
-from greenroom.actors.storage.writer import Deliver, Failures, Job, Writer
+from greenroom.actors.storage.writer import Deliver, Writer
 
 CLOSE_TIMEOUT_S = 10.0
 

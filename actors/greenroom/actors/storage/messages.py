@@ -1,16 +1,16 @@
 """What actors say to the store, and what it says to them."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct, field
-from sqlalchemy import Executable
 
 from greenroom.actors.kernel import ActorRef, Call, Cast
-from greenroom.actors.storage.binding import Parameters, Write
 from greenroom.actors.storage.errors import StorageFailed
-from greenroom.actors.storage.reader import Rows
-from greenroom.actors.storage.writer import WriterStatistics
+from greenroom.actors.storage.shapes import Parameters, Rows, Write, WriterStatistics
+
+if TYPE_CHECKING:
+    from sqlalchemy import Executable
 
 
 class Save(Cast, frozen=True):
@@ -83,7 +83,7 @@ class Query(Call[Rows], frozen=True, resend=True):
         StorageFailed: the query could not be run, or found more rows.
     """
 
-    statement: Executable
+    statement: "Executable"
     parameters: Parameters = field(default_factory=dict[str, object])
 
 

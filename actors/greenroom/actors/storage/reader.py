@@ -8,20 +8,16 @@ from queue import Empty, SimpleQueue
 
 from sqlalchemy import Connection, Engine, Executable
 
-from greenroom.actors.storage.binding import Parameters
 from greenroom.actors.storage.engine import explain, file_of, parse, reading
 from greenroom.actors.storage.errors import StorageClosed, StorageFailed
 from greenroom.actors.storage.migrations import check_readable
-
-MAX_ROWS = 10_000
-"""Rows of one answer. A query that finds more is refused, never cut short: page by key."""
+from greenroom.actors.storage.shapes import MAX_ROWS, Parameters, Rows
 
 MAX_READS = 1_000
 """Queries that may wait."""
 
 _INTERRUPT_EVERY_S = 0.02
 
-Rows = list[tuple[object, ...]]
 Done = Callable[[Rows | None, StorageFailed | None], object]
 _Read = tuple[Executable, Parameters, Done]
 

@@ -1,4 +1,4 @@
-"""The statements that greenroom's actors write and ask with. Each is one object: grouping goes by identity.
+"""The statements that the ledger writes and asks with. Each is one object: grouping goes by identity.
 
 Every write here may be applied twice without harm, which is what lets a save be sent again after a crash.
 """
@@ -27,9 +27,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from greenroom.actors.storage.binding import Parameters, Upsert, Write
+from greenroom.actors.storage.binding import Upsert
 from greenroom.actors.storage.liveness import IsDead
-from greenroom.actors.storage.tables import TICKET_BITS, attempts, items, jobs, runtimes, slices
+from greenroom.actors.storage.shapes import TICKET_BITS, Parameters, Write
+from greenroom.actors.storage.tables import attempts, runtimes, slices
 
 _DAY_MS = 86_400_000
 
@@ -87,21 +88,6 @@ CLOSE_SLICE = delete(slices).where(slices.c.id == bindparam("slice_id"))
 CLOSE_SLICES = delete(slices).where(slices.c.runtime_id == bindparam("me"))
 """Give up all slices of one runtime. Parameters: me."""
 
-INSERT_ITEM = Upsert(items, key=("job_id", "position"), columns=tuple(items.c.keys()))
-"""A finished line of a job. Parameters: every column of `items`. A line that is there already stays as it is; another
-line with the same `seq` is an error, never a silent loss."""
-
-INSERT_JOB = Upsert(jobs, key=("id",), columns=tuple(jobs.c.keys()))
-"""A new job. Parameters: every column of `jobs`. A job that is there already stays as it is; another job with the same
-`out` is an error."""
-
-UPDATE_JOB = (
-    update(jobs)
-    .where(jobs.c.id == bindparam("job_id"))
-    .values(state=bindparam("state"), rewrite=bindparam("rewrite"), updated_at_ms=bindparam("updated_at_ms"))
-)
-"""Where a job stands. Parameters: job_id, state, rewrite, updated_at_ms."""
-
 START_RUNTIME = (
     insert(runtimes)
     .values({name: bindparam(name) for name in ("uuid", "started_at_ms", "host", "version", "pid")})
@@ -112,7 +98,7 @@ END_RUNTIME = (
 )
 
 
-def _total(values: ColumnElement[int]) -> ColumnElement[int]:
+def total(values: ColumnElement[int]) -> ColumnElement[int]:
     # PostgreSQL sums 64-bit integers as numeric.
     return func.coalesce(cast(func.sum(values), BigInteger), 0)
 
@@ -122,7 +108,7 @@ _ORPHANED = and_(
     attempts.c.runtime_id != bindparam("me"),
     IsDead(attempts.c.runtime_id),
 )
-_ORPHANS = select(func.count(), _total(attempts.c.held_pusd)).where(_ORPHANED)
+_ORPHANS = select(func.count(), total(attempts.c.held_pusd)).where(_ORPHANED)
 _ORPHANED_BY = select(attempts.c.runtime_id).where(_ORPHANED).distinct().order_by(attempts.c.runtime_id)
 _CHARGED: dict[str, object] = {
     "state": literal_column("'settled'"),
@@ -247,7 +233,7 @@ def _charged(column: _Column | None, since: bool, until: bool) -> Select[int, in
     # Built once each: building one costs more than asking.
     columns = attempts.c
     held = columns.state == literal_column("'held'")
-    found = select(_total(columns.cost_pusd), _total(case((held, columns.held_pusd))))
+    found = select(total(columns.cost_pusd), total(case((held, columns.held_pusd))))
     if column is not None:
         found = found.where(columns[column] == bindparam("whose"))
     if since:
@@ -261,7 +247,7 @@ def set_aside(
     *, where: Scope | None = None, since_ms: int | None = None, until_ms: int | None = None
 ) -> Executable:
     """Ask what slices amount to, in pico-dollars: one row of one. Arguments as those of `charged`."""
-    found = select(_total(slices.c.reserved_pusd))
+    found = select(total(slices.c.reserved_pusd))
     if where is not None:
         found = found.where(slices.c[where[0]] == where[1])
     if since_ms is not None:
@@ -276,11 +262,11 @@ def settled_by(runtime_id: int) -> tuple[Executable, Parameters]:
     return _SETTLED_BY, {"first": runtime_id << TICKET_BITS, "beyond": (runtime_id + 1) << TICKET_BITS}
 
 
-_SETTLED_BY = select(_total(attempts.c.cost_pusd)).where(
+_SETTLED_BY = select(total(attempts.c.cost_pusd)).where(
     attempts.c.id >= bindparam("first"), attempts.c.id < bindparam("beyond")
 )
 
-_ORPHANED_SLICES = select(_total(slices.c.reserved_pusd)).where(_OF_THE_DEAD)
+_ORPHANED_SLICES = select(total(slices.c.reserved_pusd)).where(_OF_THE_DEAD)
 
 
 def orphaned_slices(runtime_id: int) -> tuple[Executable, Parameters]:
@@ -341,15 +327,15 @@ def spend(
         func.count(case((made, 1))),
         func.count(case((made, columns.call_id)).distinct()),
         func.count(case((held, 1))),
-        _total(case((held, columns.held_pusd))),
-        _total(columns.cost_pusd),
-        _total(case((columns.estimated, columns.cost_pusd))),
-        _total(columns.input_tokens),
-        _total(columns.cached_tokens),
-        _total(columns.cache_write_5m_tokens + columns.cache_write_1h_tokens),
-        _total(columns.output_tokens),
-        _total(columns.reasoning_tokens),
-        _total(columns.audio_input_tokens + columns.audio_output_tokens),
+        total(case((held, columns.held_pusd))),
+        total(columns.cost_pusd),
+        total(case((columns.estimated, columns.cost_pusd))),
+        total(columns.input_tokens),
+        total(columns.cached_tokens),
+        total(columns.cache_write_5m_tokens + columns.cache_write_1h_tokens),
+        total(columns.output_tokens),
+        total(columns.reasoning_tokens),
+        total(columns.audio_input_tokens + columns.audio_output_tokens),
     )
     groups = [_DIMENSIONS[name] for name in by]
     found = select(*groups, *sums).group_by(*groups).order_by(*groups)
@@ -360,38 +346,3 @@ def spend(
     if job_id is not None:
         found = found.where(columns.job_id == job_id)
     return found
-
-
-PAGE = 1000
-"""Rows of one page of the queries below; ask again after the last key until a page is short."""
-
-GET_JOB = select(jobs).where(jobs.c.id == bindparam("job_id"))
-"""A job by its id. Columns: those of `jobs`, in order."""
-
-FINISHED_ITEMS = (
-    select(items.c.position, items.c.seq, items.c.custom_id, items.c.digest, items.c.ok, items.c.error_class)
-    .where(items.c.job_id == bindparam("job_id"), items.c.position > bindparam("after_position"))
-    .order_by(items.c.position)
-    .limit(PAGE)
-)
-"""The finished lines of a job by position (begin after -1): position, seq, custom_id, digest, ok, error_class."""
-
-ITEM_RESULTS = (
-    select(items.c.seq, items.c.result)
-    .where(items.c.job_id == bindparam("job_id"), items.c.seq > bindparam("after_seq"))
-    .order_by(items.c.seq)
-    .limit(PAGE)
-)
-"""The output lines of a job in the order of completion (begin after -1): seq, result."""
-
-_asked = items.c.position < bindparam("span")
-JOB_TOTALS = select(
-    func.count(case((_asked, 1))),
-    func.count(case((and_(_asked, items.c.ok), 1))),
-    func.coalesce(func.max(items.c.seq), -1),
-    _total(case((_asked, items.c.cost_pusd))),
-    _total(case((_asked, items.c.input_tokens))),
-    _total(case((_asked, items.c.output_tokens))),
-).where(items.c.job_id == bindparam("job_id"))
-"""Where a job stands in the first `span` lines of its input: finished lines, those that are ok, highest seq (-1: none; of
-the whole job), cost_pusd, input and output tokens."""

@@ -1,11 +1,11 @@
 """The store: the only actor that writes to the database. It owns nothing: its `Database` outlives it."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
 from greenroom.actors.kernel import Actor, ReplyTo, handles
-from greenroom.actors.storage.database import Database
 from greenroom.actors.storage.errors import StorageFailed
 from greenroom.actors.storage.messages import (
     Commit,
@@ -15,8 +15,10 @@ from greenroom.actors.storage.messages import (
     Query,
     Save,
 )
-from greenroom.actors.storage.reader import Rows
-from greenroom.actors.storage.writer import MAX_WAITING
+from greenroom.actors.storage.shapes import MAX_WAITING, Rows
+
+if TYPE_CHECKING:
+    from greenroom.actors.storage.database import Database
 
 
 class Store(Actor):
@@ -31,7 +33,7 @@ class Store(Actor):
 
     capacity = MAX_WAITING  # a sender that is asked to send again casts all it has in one turn of the loop
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: "Database") -> None:
         self._database = database
         self._book = database.book
         # Looked up once: these two run for every row that greenroom writes.

@@ -22,9 +22,6 @@ from sqlalchemy import (
     text,
 )
 
-TICKET_BITS = 40
-"""An attempt's id is `runtime_id << TICKET_BITS | counter`: unique for ever without asking the database."""
-
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",

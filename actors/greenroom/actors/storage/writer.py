@@ -5,56 +5,24 @@ a single save when there is none. A timer of 5 ms made this four times slower.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Protocol
 
-from msgspec import Struct
 from sqlalchemy import Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
-from greenroom.actors.storage.binding import Cursor, Prepared, Preparer, Row, Write
+from greenroom.actors.storage.binding import Cursor, Prepared, Preparer, Row
 from greenroom.actors.storage.engine import explain
 from greenroom.actors.storage.errors import CallbackFailed, StorageClosed, StorageFailed, WriteRejected
-
-MAX_WAITING = 100_000
-"""Jobs that may wait for the disk. Beyond that new ones are refused: spend that cannot be recorded must not be made."""
+from greenroom.actors.storage.shapes import MAX_WAITING, Failures, Job, WriterStatistics
 
 MAX_GROUP = 1024
 """Jobs of one commit; what waits beyond that goes into the next one, so that no acknowledgement waits for all."""
 
 
-class Job(Protocol):
-    """What the writer takes: a save, or a commit that somebody waits for."""
-
-    @property
-    def writes(self) -> tuple[Write, ...]: ...
-    @property
-    def ordered(self) -> bool: ...
-    @property
-    def then(self) -> Callable[[], None] | None: ...
-
-
-Failures = Mapping[int, StorageFailed]
-"""What went wrong, by the job's place in its group. Who is not in it is on disk."""
-
 Deliver = Callable[[Sequence[Job], Failures], object]
 Plan = list[tuple[Prepared, list[Row]]]
-
-
-class WriterStatistics(Struct, frozen=True):
-    """What the writer has done since it was started.
-
-    `waiting` counts jobs not yet taken; `rows` counts parameter sets, whether or not they changed a row.
-    """
-
-    waiting: int
-    commits: int
-    jobs: int
-    rows: int
-    largest_group: int
-    failures: int
 
 
 class Writer:
