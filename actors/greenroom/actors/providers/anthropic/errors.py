@@ -27,6 +27,7 @@ _KIND_BY_TYPE: dict[str, ErrorKind] = {
     "permission_error": "permission",
     "not_found_error": "not_found",
     "request_too_large": "invalid_request",
+    "exceed_context_size_error": "context_length",  # llama.cpp
     "rate_limit_error": "rate_limited",
     "timeout_error": "timeout",
     "api_error": "server",
