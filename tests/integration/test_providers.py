@@ -1,15 +1,13 @@
 """Which provider is used and why: keys, `greenroom.toml`, a server on this machine, the simulator. And wrong keys."""
 
-import importlib.util
 import socket
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import peers
 from tests.integration.commands import Greenroom, Tail, results
 from tests.integration.evidence import ledger, query
 
@@ -177,32 +175,14 @@ class TestConfigured:
         assert {(row.outcome, row.cost_pusd) for row in ledger(greenroom.database)} == {("connection", 0)}
 
 
-NEEDED = ("xllamacpp", "gguf", "numpy")
-MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-
-
 @pytest.fixture
 def llama(tmp_path: Path) -> Iterator[str]:
     """The base URL of llama.cpp's server, which takes the key `right`."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    script = Path(__file__).with_name("llama_server.py")
-    with (
-        (tmp_path / "llama.log").open("wb") as log,
-        subprocess.Popen(
-            [sys.executable, str(script), str(tmp_path), "right", str(port)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-        ) as process,
-    ):
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith(b"ready"), (tmp_path / "llama.log").read_text()
-        yield f"http://127.0.0.1:{port}/v1"
-        process.kill()
+    with peers.llama(tmp_path, "right") as url:
+        yield f"{url}/v1"
 
 
-@pytest.mark.skipif(bool(MISSING), reason=f"llama.cpp's server needs {', '.join(MISSING)}")
+@peers.needs_llama
 class TestLlamaCpp:
     """A real model behind a real server that nobody of this project wrote."""
 
