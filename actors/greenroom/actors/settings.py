@@ -251,6 +251,16 @@ class Supervision(_Section, frozen=True):
     period_s: Seconds = 5.0
 
 
+class SessionLimits(_Section, frozen=True):
+    """How long a session stays in memory that nobody speaks in, and how many may be there before the idlest go to sleep.
+
+    A sleeping session is on disk, and wakes when it is spoken to.
+    """
+
+    idle_s: Seconds = 300.0
+    max_awake: Positive = 10_000
+
+
 class Settings(_Section, frozen=True):
     """The whole of `greenroom.toml`.
 
@@ -264,4 +274,5 @@ class Settings(_Section, frozen=True):
     retries: Retries = Retries()
     budgets: BudgetSettings = BudgetSettings()
     supervision: Supervision = Supervision()
+    sessions: SessionLimits = SessionLimits()
     prices: PriceTableSettings = PriceTableSettings()

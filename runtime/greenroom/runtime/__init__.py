@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from greenroom.actors.events import Usage as Usage
     from greenroom.actors.flow import Reply as Reply
     from greenroom.actors.providers import Message as Message
+    from greenroom.actors.session import SessionStream as SessionStream
+    from greenroom.actors.session import Window as Window
     from greenroom.actors.settings import Settings as Settings
     from greenroom.actors.streaming import EventStream as EventStream
     from greenroom.actors.structured import AnswerInvalid as AnswerInvalid
@@ -34,12 +36,15 @@ if TYPE_CHECKING:
     from greenroom.runtime.options import OptionInvalid as OptionInvalid
     from greenroom.runtime.options import Options as Options
     from greenroom.runtime.runtime import Runtime as Runtime
+    from greenroom.runtime.session import ExportedSession as ExportedSession
+    from greenroom.runtime.session import Session as Session
 
 _HOMES = {
     "AnswerInvalid": "greenroom.actors.structured",
     "ConfigError": "greenroom.runtime.config",
     "Embeddings": "greenroom.actors.embedding",
     "EventStream": "greenroom.actors.streaming",
+    "ExportedSession": "greenroom.runtime.session",
     "Finished": "greenroom.actors.events",
     "Job": "greenroom.runtime.job",
     "JobProgress": "greenroom.actors.batch",
@@ -55,6 +60,8 @@ _HOMES = {
     "Rejected": "greenroom.actors.structured",
     "Reply": "greenroom.actors.flow",
     "Runtime": "greenroom.runtime.runtime",
+    "Session": "greenroom.runtime.session",
+    "SessionStream": "greenroom.actors.session",
     "Settings": "greenroom.actors.settings",
     "Started": "greenroom.actors.events",
     "StreamEvent": "greenroom.actors.events",
@@ -62,6 +69,7 @@ _HOMES = {
     "ToolCall": "greenroom.actors.events",
     "ToolCallDelta": "greenroom.actors.events",
     "Usage": "greenroom.actors.events",
+    "Window": "greenroom.actors.session",
 }
 
 

@@ -64,6 +64,7 @@ class Life:
             keys=chosen.keys,
             retries=settings.retries,
             supervision=settings.supervision,
+            session_limits=settings.sessions,
             budgets=Budgets(settings.budgets),
             tell=tell,
         )

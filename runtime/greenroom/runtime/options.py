@@ -148,7 +148,7 @@ def read_terms(options: TermsOptions) -> Terms:
         account=Account(tag=tag) if tag else Account(),
         priority=_PRIORITIES[priority],
         timeout_s=timeout_s,
-        budget_pusd=_pico_usd(budget_usd),
+        budget_pusd=read_budget(budget_usd),
     )
 
 
@@ -160,7 +160,8 @@ def read_only_terms(options: TermsOptions) -> Terms:
     return read_terms(options)
 
 
-def _pico_usd(value: Decimal | str | float | None) -> int | None:
+def read_budget(value: Decimal | str | float | None) -> int | None:
+    """A budget in pico-dollars. Raises `OptionInvalid` where it is no sum of dollars."""
     try:
         return None if value is None else pico_usd(value)
     except (ValueError, TypeError) as error:

@@ -29,7 +29,6 @@ from greenroom.actors.batch import (
 from greenroom.actors.embedding import Embeddings
 from greenroom.actors.flow import Reply
 from greenroom.actors.kernel import Clock
-from greenroom.actors.prices import pico_usd
 from greenroom.actors.providers import ChatRequest
 from greenroom.actors.providers.embeddings import EmbeddingRequest
 from greenroom.actors.providers.hosts import SIMULATOR, simulator
@@ -44,9 +43,17 @@ from greenroom.runtime.options import (
     Messages,
     Options,
     TermsOptions,
+    read_budget,
     read_only_terms,
     read_request,
     read_terms,
+)
+from greenroom.runtime.session import (
+    ExportedSession,
+    Session,
+    SessionOptions,
+    import_session,
+    open_session,
 )
 from greenroom.runtime.telemetry import Telemetry
 from greenroom.supervisors.tree import Tree
@@ -274,7 +281,7 @@ class Runtime:
             BadLine: the first line that cannot be asked; nothing has been sent.
             BadInput: no line could be asked: the columns, a template or an option is wrong.
             JobRefused: the output belongs to something else, or the input has changed.
-            ValueError: `budget_usd` is no sum of dollars.
+            OptionInvalid: `budget_usd` is no sum of dollars.
         """
         request = JobRequest(
             path=Path(source),
@@ -292,7 +299,7 @@ class Runtime:
             concurrency=concurrency,
             retry_failed=retry_failed,
             streamed=streamed,
-            budget_pusd=_pico_usd(budget_usd),
+            budget_pusd=read_budget(budget_usd),
             tag=tag,
         )
         found = await anyio.to_thread.run_sync(
@@ -301,6 +308,40 @@ class Runtime:
         if found.bad:
             raise found.bad[0]
         return await self.start_job(await self.open_job(request, found))
+
+    async def session(self, name: str, **options: Unpack[SessionOptions]) -> Session:
+        """Have a conversation that outlives this process: make it, or go on with the one of this name.
+
+            session = await rt.session("user-42", model="openai/gpt-5-mini", system="Be brief.", budget_usd="0.50")
+            reply = await session.say("My name is Ada.")
+
+        Args:
+            name: 1 to 200 printable characters.
+            **options: see `SessionOptions`; what is not said stays as it was.
+
+        Raises:
+            OptionInvalid: an option is unknown or has no such value.
+            ValueError: no session can have this name.
+            StorageFailed: it cannot be read or written.
+        """
+        opening = open_session(self._running(), name, self.chosen.default_model, options)
+        return await unless_failed(opening, self._life.failure)
+
+    async def import_session(self, document: ExportedSession, *, name: str | None = None) -> Session:
+        """Make a session of a document that `Session.export` gave, here or elsewhere: all of it, or nothing.
+
+        Args:
+            document: the session.
+            name: of the new session; None: as in the document.
+
+        Raises:
+            SessionExists: there is a session of that name.
+            SessionRefused: the document contradicts itself.
+            ValueError: no session can have this name.
+            StorageFailed: it cannot be written.
+        """
+        importing = import_session(self._running(), document, name, self.chosen.default_model)
+        return await unless_failed(importing, self._life.failure)
 
     async def open_job(self, request: JobRequest, found: Scan) -> OpenJob:
         """Find or make the job that `request` describes; nothing is asked yet. Raises as `batch` does."""
@@ -344,7 +385,3 @@ class Runtime:
         return structs.replace(
             chosen, providers={**chosen.providers, SIMULATOR: simulator(running.openai_base_url)}
         )
-
-
-def _pico_usd(value: Decimal | str | float | None) -> int | None:
-    return None if value is None else pico_usd(value)

@@ -5,9 +5,10 @@ root                 one_for_one: refs are by name, writes are idempotent, so no
   catalog            models and prices
   ledger             the cost tracker
   providers          dynamic: a supervisor a provider, with its limiter and its pool
+  sessions           dynamic, transient: an actor a session that is awake
   batches            dynamic, transient: an actor a job
 
-The two dynamic branches begin their children again when they are themselves begun again, see `branch`. When the root
+The three dynamic branches begin their children again when they are themselves begun again, see `branch`. When the root
 gives up, nothing is left to restart anything: whoever started the tree watches for that (`system.wait_down(tree.root)`).
 """
 
@@ -22,10 +23,11 @@ from greenroom.actors.events import Event
 from greenroom.actors.flow import Flow
 from greenroom.actors.kernel import ActorRef, ActorSystem
 from greenroom.actors.ledger import Budgets, Ledger, Outbox
-from greenroom.actors.settings import ProviderSettings, Retries, Secret, Supervision
+from greenroom.actors.settings import ProviderSettings, Retries, Secret, SessionLimits, Supervision
 from greenroom.actors.storage import TICKET_BITS, Store
 from greenroom.supervisors.batches import Jobs
 from greenroom.supervisors.providers import Lines
+from greenroom.supervisors.sessions import Sessions
 from greenroom.supervisors.spec import ChildSpec
 from greenroom.supervisors.supervisor import Supervisor
 
@@ -43,6 +45,9 @@ class Tree(Struct, frozen=True):
     outbox: Outbox
     lines: Lines
     jobs: Jobs
+    sessions: Sessions
+    catalog: ActorRef
+    next_ticket: Callable[[], int]
 
 
 async def start_tree(
@@ -53,6 +58,7 @@ async def start_tree(
     keys: Mapping[str, Secret],
     retries: Retries,
     supervision: Supervision,
+    session_limits: SessionLimits,
     budgets: Budgets,
     tell: Callable[[Event], None],
 ) -> Tree:
@@ -65,6 +71,7 @@ async def start_tree(
         keys: the providers' keys.
         retries: the retry policy.
         supervision: how many restarts each supervisor bears.
+        session_limits: how long sessions stay awake, and how many.
         budgets: what may be spent.
         tell: where events go; called on the loop, must not block.
 
@@ -80,6 +87,8 @@ async def start_tree(
     def now_ms() -> int:
         return int(clock.time() * 1000)
 
+    sessions = Sessions(system, session_limits, supervision, now_ms)
+    next_ticket = itertools.count(database.runtime_id << TICKET_BITS | 1).__next__
     children = [
         ChildSpec("store", Store, args=(database,), name="store"),
         ChildSpec("catalog", Catalog, args=(providers_in_use, Records()), name="catalog"),
@@ -90,6 +99,7 @@ async def start_tree(
             name="ledger",
         ),
         lines.branch(),
+        sessions.branch(),
         jobs.branch(),
     ]
     root = await system.start(
@@ -100,10 +110,21 @@ async def start_tree(
         ledger=ledger,
         outbox=outbox,
         ensure=lines.ensure,
-        next_ticket=itertools.count(database.runtime_id << TICKET_BITS | 1).__next__,
+        next_ticket=next_ticket,
         clock=clock,
         retries=retries,
         tell=tell,
         budgets=budgets,
     )
-    return Tree(root=root, store=store, ledger=ledger, flow=flow, outbox=outbox, lines=lines, jobs=jobs)
+    return Tree(
+        root=root,
+        store=store,
+        ledger=ledger,
+        flow=flow,
+        outbox=outbox,
+        lines=lines,
+        jobs=jobs,
+        sessions=sessions,
+        catalog=system.named("catalog"),
+        next_ticket=next_ticket,
+    )

@@ -58,6 +58,19 @@ if TYPE_CHECKING:
     from greenroom.actors.storage.job_statements import UPDATE_JOB_STATE as UPDATE_JOB_STATE
     from greenroom.actors.storage.reader import ReadOnly as ReadOnly
     from greenroom.actors.storage.reader import open_read_only as open_read_only
+    from greenroom.actors.storage.session_statements import CHECKPOINTS as CHECKPOINTS
+    from greenroom.actors.storage.session_statements import DELETE_SESSION as DELETE_SESSION
+    from greenroom.actors.storage.session_statements import IDLE_SESSIONS as IDLE_SESSIONS
+    from greenroom.actors.storage.session_statements import INSERT_TURN as INSERT_TURN
+    from greenroom.actors.storage.session_statements import PUT_CHECKPOINT as PUT_CHECKPOINT
+    from greenroom.actors.storage.session_statements import PUT_SESSION as PUT_SESSION
+    from greenroom.actors.storage.session_statements import SESSION_SETTINGS as SESSION_SETTINGS
+    from greenroom.actors.storage.session_statements import SESSION_TOTALS as SESSION_TOTALS
+    from greenroom.actors.storage.session_statements import SESSIONS as SESSIONS
+    from greenroom.actors.storage.session_statements import TOUCH_SESSION as TOUCH_SESSION
+    from greenroom.actors.storage.session_statements import TURN_AT as TURN_AT
+    from greenroom.actors.storage.session_statements import TURNS_BACKWARDS as TURNS_BACKWARDS
+    from greenroom.actors.storage.session_statements import TURNS_PAGE as TURNS_PAGE
     from greenroom.actors.storage.statements import CLOSE_SLICE as CLOSE_SLICE
     from greenroom.actors.storage.statements import CLOSE_SLICES as CLOSE_SLICES
     from greenroom.actors.storage.statements import HOLD as HOLD
@@ -84,8 +97,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BEGIN_REWRITE": "job_statements",
+    "CHECKPOINTS": "session_statements",
     "CLOSE_SLICE": "statements",
     "CLOSE_SLICES": "statements",
+    "DELETE_SESSION": "session_statements",
     "Database": "database",
     "Dimension": "statements",
     "END_REWRITE": "job_statements",
@@ -94,8 +109,10 @@ _HOMES = {
     "FORGET_FAILED_ITEMS": "job_statements",
     "GET_JOB": "job_statements",
     "HOLD": "statements",
+    "IDLE_SESSIONS": "session_statements",
     "INSERT_ITEM": "job_statements",
     "INSERT_JOB": "job_statements",
+    "INSERT_TURN": "session_statements",
     "ITEM_RESULTS": "job_statements",
     "JOB_BY_OUT": "job_statements",
     "JOB_TOTALS": "job_statements",
@@ -103,10 +120,19 @@ _HOMES = {
     "NTH_RESULT": "job_statements",
     "OPEN_SLICE": "statements",
     "PREFIX_BYTES": "job_statements",
+    "PUT_CHECKPOINT": "session_statements",
+    "PUT_SESSION": "session_statements",
     "ReadOnly": "reader",
+    "SESSIONS": "session_statements",
+    "SESSION_SETTINGS": "session_statements",
+    "SESSION_TOTALS": "session_statements",
     "SETTLE": "statements",
     "SpendRow": "statements",
     "Statement": "binding",
+    "TOUCH_SESSION": "session_statements",
+    "TURNS_BACKWARDS": "session_statements",
+    "TURNS_PAGE": "session_statements",
+    "TURN_AT": "session_statements",
     "UNCONFIRMED": "statements",
     "UPDATE_JOB_INPUT": "job_statements",
     "UPDATE_JOB_STATE": "job_statements",
