@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.actors.events import ErrorKind, ProviderError
-from greenroom.actors.retry import RETRYABLE, retry_delay_s
+from greenroom.actors.kernel import FakeClock
+from greenroom.actors.retry import RETRYABLE, RetryBudget, RetryPolicy, retry_delay_s
 from greenroom.actors.settings import Retries
 
 POLICY = Retries(attempts=6, backoff_base_s=0.5, backoff_max_s=6.0, max_retry_after_s=60.0)
@@ -98,3 +99,87 @@ def test_a_wait_is_never_negative_shorter_than_asked_or_longer_than_allowed(
     else:
         assert delay_s is not None
         assert asked_s <= delay_s <= max(policy.backoff_max_s, asked_s + policy.backoff_base_s)
+
+
+def failed_at(provider: str, kind: ErrorKind = "server", retry_after_s: float | None = None) -> ProviderError:
+    return ProviderError(kind=kind, message="no", provider=provider, retry_after_s=retry_after_s)
+
+
+class TestBudget:
+    """Whatever fails, a provider gets a bounded number of retries."""
+
+    @given(
+        earned=st.lists(st.integers(0, 50), min_size=1, max_size=50),
+        share=st.floats(0, 2),
+        per_s=st.floats(0.1, 100),
+    )
+    def test_never_more_than_was_earned(self, earned: list[int], share: float, per_s: float) -> None:
+        budget = RetryBudget(Retries(budget_share=share, budget_per_s=per_s), now_s=0.0)
+        taken = calls = 0
+        for second, begun in enumerate(earned):
+            for _ in range(begun):
+                budget.earn()
+            calls += begun
+            while budget.take(float(second)):
+                taken += 1
+                assert taken <= max(1.0, 20 * per_s) + second * per_s + calls * share + 1e-6
+
+    def test_what_is_not_used_is_not_kept_for_ever(self) -> None:
+        budget = RetryBudget(Retries(budget_per_s=1.0), now_s=0.0)
+        assert sum(budget.take(1e6) for _ in range(100)) == 20
+
+    def test_a_clock_that_jumps_back_gives_nothing(self) -> None:
+        budget = RetryBudget(Retries(budget_per_s=1.0), now_s=100.0)
+        assert sum(budget.take(100.0) for _ in range(100)) == 20
+        assert not budget.take(0.0)
+        assert budget.take(1.0)
+
+    def test_who_waits_is_told_that_it_is_spent_and_a_batch_is_made_to_wait(self) -> None:
+        clock = FakeClock()
+        policy = RetryPolicy(Retries(budget_per_s=1.0, budget_share=0.0), clock.monotonic, lowest)
+
+        def verdicts(*, patient: bool, provider: str = "acme") -> list[float | None]:
+            error = failed_at(provider)
+            return [policy.verdict(error, 1, 1e6, patient=patient).delay_s for _ in range(23)]
+
+        assert verdicts(patient=False) == [0.0] * 20 + [None] * 3
+        assert verdicts(patient=True) == [0.0] * 20 + [1.0, 2.0, 3.0]
+        assert verdicts(patient=False, provider="other") == [0.0] * 20 + [None] * 3
+        spent = policy.verdict(failed_at("acme"), 1, 1e6, patient=False)
+        assert spent.why == (
+            "not tried again, as the retry budget of acme is spent (1 a second and 0 for each call)"
+        )
+
+    def test_a_batch_does_not_wait_beyond_its_deadline(self) -> None:
+        policy = RetryPolicy(Retries(budget_per_s=0.1), FakeClock().monotonic, lowest)
+        verdicts = [policy.verdict(failed_at("acme"), 1, 15.0, patient=True) for _ in range(5)]
+        assert [verdict.delay_s for verdict in verdicts[:3]] == [0.0, 0.0, 10.0]
+        assert verdicts[3].delay_s is None
+        assert "budget" in verdicts[3].why
+
+    def test_what_is_never_retried_costs_nothing(self) -> None:
+        policy = RetryPolicy(Retries(budget_per_s=0.1, budget_share=0.0), FakeClock().monotonic, lowest)
+        for _ in range(100):
+            assert policy.verdict(failed_at("acme", "authentication"), 1, 1e6, patient=False).delay_s is None
+        assert policy.verdict(failed_at("acme"), 1, 1e6, patient=False).delay_s == 0.0
+
+    def test_calls_earn_it(self) -> None:
+        policy = RetryPolicy(Retries(budget_per_s=0.05, budget_share=0.2), FakeClock().monotonic, lowest)
+        error = failed_at("acme")
+        assert policy.verdict(error, 1, 1e6, patient=False).delay_s == 0.0
+        assert policy.verdict(error, 1, 1e6, patient=False).delay_s is None
+        for _ in range(5):
+            policy.begin("acme", patient=False)
+        assert policy.verdict(error, 1, 1e6, patient=False).delay_s == 0.0
+
+
+class TestOpenBreaker:
+    def test_who_waits_is_told_at_once(self) -> None:
+        policy = RetryPolicy(POLICY, FakeClock().monotonic, lowest)
+        assert policy.verdict(failed_at("acme", "circuit_open", 5.0), 1, 1e6, patient=False).delay_s is None
+
+    def test_a_batch_waits_until_it_may_close_and_that_is_no_attempt(self) -> None:
+        policy = RetryPolicy(POLICY, FakeClock().monotonic, highest)
+        verdict = policy.verdict(failed_at("acme", "circuit_open", 5.0), 6, 1e6, patient=True)
+        assert (verdict.delay_s, verdict.counts) == (5.5, False)
+        assert policy.verdict(failed_at("acme", "circuit_open", 5.0), 1, 5.0, patient=True).delay_s is None

@@ -13,7 +13,7 @@ import aiohttp
 import structlog
 from msgspec import Struct, structs
 
-from greenroom.actors.call import CallState, Way
+from greenroom.actors.call import CallState, Way, unavailable
 from greenroom.actors.events import ErrorKind, ProviderError, ProviderFailed, Tried, Usage
 from greenroom.actors.exchange import Answer, ExchangeFailed, Send
 from greenroom.actors.kernel import ActorExited, ActorRef, Cast, Clock, Overloaded, Refused
@@ -263,11 +263,6 @@ class Attempts:
     def _left_s(self, call: CallState) -> float:
         # Whole seconds, so that the kernel's timeouts fall into a few common limits.
         return max(1, math.ceil(call.deadline_s - self._clock.monotonic()))
-
-
-def unavailable(what: str, error: Exception) -> ProviderFailed:
-    """The failure of a call whose own actors did not answer in time; a later call may fare better."""
-    return _failed("timeout", f"{what} did not answer in time: {error!r}")
 
 
 def _failed(kind: ErrorKind, message: str) -> ProviderFailed:

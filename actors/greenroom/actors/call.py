@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Protocol
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from greenroom.actors.catalog import Route
 from greenroom.actors.events import (
     AttemptFailed,
     CallDone,
+    FailedOver,
     FinishReason,
     ProviderError,
     ProviderFailed,
@@ -19,6 +20,7 @@ from greenroom.actors.events import (
     Tried,
     Usage,
 )
+from greenroom.actors.failover import Fallback
 from greenroom.actors.kernel import ActorRef, Refused
 from greenroom.actors.ledger import Account
 from greenroom.actors.limiter import INTERACTIVE, Admit
@@ -48,13 +50,16 @@ class Terms(Struct, frozen=True, kw_only=True):
 
     `account` is whom to charge; `priority` is 0 interactive, 1 batch. `timeout_s` is for everything, waiting and
     retries included; None: the provider's `stalls.total_s`. `budget_pusd` is the most that all attempts together may
-    be charged; None: what other budgets allow.
+    be charged; None: what other budgets allow. `fallbacks` are models, as `provider/model`, that are asked one after
+    another when the one before fails in a way that another may mend (`failover.FAILOVER`), until there is content; time
+    and budget are for all of them together.
     """
 
     account: Account = Account()
     priority: int = INTERACTIVE
     timeout_s: float | None = None
     budget_pusd: int | None = None
+    fallbacks: tuple[str, ...] = ()
 
 
 NO_TERMS = Terms()
@@ -90,10 +95,12 @@ class CallState(Struct, gc=False):
     """What stays the same over a call's attempts, and what they add up to.
 
     `way` is how the next attempt goes; `made` counts those begun, and `tried` tells of those that ended, in that order.
-    `budget_pusd` is the most that all of them together may be charged.
+    `budget_pusd` is the most that all of them together may be charged. `first` is the model that was asked for,
+    `fallbacks` are those left to go on to; `passed_over` says of those that could not be asked why not.
     """
 
     id: int
+    first: Route
     way: Way
     account: Account
     priority: int
@@ -104,9 +111,13 @@ class CallState(Struct, gc=False):
     cost_pusd: int = 0
     usage: Usage = Usage()
     tried: tuple[Tried, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
-    def failure(self, error: ProviderError) -> ProviderFailed:
-        """The call's failure, with what all attempts were charged."""
+    def failure(self, error: ProviderError, why: str = "") -> ProviderFailed:
+        """The call's failure, with what all attempts were charged, and `why` nothing more is tried."""
+        said = "; ".join(filter(None, (error.message, why, *self.passed_over)))
+        error = structs.replace(error, message=said)
         return ProviderFailed(error, cost_pusd=self.cost_pusd, tried=self.tried)
 
 
@@ -114,6 +125,7 @@ def begin_call(id_: int, way: Way, terms: Terms, now_s: float) -> CallState:
     """A call that nothing has been sent of."""
     return CallState(
         id=id_,
+        first=way.route,
         way=way,
         account=terms.account,
         priority=terms.priority,
@@ -201,6 +213,19 @@ def attempt_failed(
     )
 
 
+def failed_over(call: CallState, to: Way, error: ProviderError) -> FailedOver:
+    """The event of a call that leaves its `way` for another one."""
+    return FailedOver(
+        call_id=call.id,
+        from_model=_name(call.way.route),
+        to_model=_name(to.route),
+        error=error,
+        cost_pusd=call.cost_pusd,
+        passed_over=call.passed_over,
+        job_id=call.account.job_id,
+    )
+
+
 def call_done(call: CallState, now_s: float) -> CallDone:
     """The event of a call that was answered by its `way`."""
     way = call.way
@@ -214,3 +239,12 @@ def call_done(call: CallState, now_s: float) -> CallDone:
         duration_s=now_s - call.started_s,
         job_id=call.account.job_id,
     )
+
+
+def unavailable(what: str, error: Exception) -> ProviderFailed:
+    """The failure of a call whose own actors did not answer in time; a later call may fare better."""
+    return ProviderFailed(ProviderError(kind="timeout", message=f"{what} did not answer in time: {error!r}"))
+
+
+def _name(route: Route) -> str:
+    return f"{route.provider}/{route.model}"

@@ -322,6 +322,20 @@ class AttemptFailed(Struct, frozen=True, kw_only=True):
     job_id: str | None = None
 
 
+class FailedOver(Struct, frozen=True, kw_only=True):
+    """A call goes on to the next model. `error` is why, `cost_pusd` what the call was charged so far, in pico-dollars, and
+    `passed_over` the fallbacks before that could not be asked, each with the reason.
+    """
+
+    call_id: int
+    from_model: str
+    to_model: str
+    error: ProviderError
+    cost_pusd: int
+    passed_over: tuple[str, ...] = ()
+    job_id: str | None = None
+
+
 class CallDone(Struct, frozen=True, kw_only=True):
     """A call was answered: its attempts, what it used and cost, and how long it took from hold to settle."""
 
@@ -352,5 +366,5 @@ class HoldsReclaimed(Struct, frozen=True, kw_only=True):
     cost_pusd: int
 
 
-Event = AttemptFailed | CallDone | OverCharged | HoldsReclaimed
+Event = AttemptFailed | FailedOver | CallDone | OverCharged | HoldsReclaimed
 """Everything the runtime tells about itself; `greenroom.runtime.telemetry` renders it."""

@@ -7,15 +7,11 @@ connection, sends, and whatever happens gives all three back (`attempt`).
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from msgspec import structs
-
-from greenroom.actors.attempt import Answered, Attempt, Attempts, unavailable
-from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS, input_tokens_bound, output_tokens_bound
+from greenroom.actors.attempt import Answered, Attempt, Attempts
 from greenroom.actors.call import (
     NO_TERMS,
     CallState,
@@ -29,9 +25,10 @@ from greenroom.actors.call import (
     attempt_failed,
     begin_call,
     call_done,
+    failed_over,
     reply_of,
 )
-from greenroom.actors.catalog import Resolve, Route
+from greenroom.actors.catalog import Route
 from greenroom.actors.embedding import Embeddings, embed_in_parts
 from greenroom.actors.events import (
     Event,
@@ -40,8 +37,10 @@ from greenroom.actors.events import (
     ProviderFailed,
 )
 from greenroom.actors.exchange import Answer, StreamBody, exchange, open_stream
-from greenroom.actors.kernel import ActorExited, ActorRef, Clock
+from greenroom.actors.failover import FAILOVER
+from greenroom.actors.kernel import ActorRef, Clock
 from greenroom.actors.ledger import Budgets, Outbox
+from greenroom.actors.limiter import BATCH
 from greenroom.actors.providers import (
     ChatRequest,
     Completion,
@@ -50,9 +49,10 @@ from greenroom.actors.providers import (
     WireRequest,
 )
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest
-from greenroom.actors.retry import retry_delay_s
+from greenroom.actors.retry import RetryPolicy, Verdict
 from greenroom.actors.settings import Retries
 from greenroom.actors.streaming import EventStream, LiveStream
+from greenroom.actors.ways import Question, Ways
 
 __all__ = ["NO_TERMS", "Closed", "Flow", "Reply", "RuntimeFailed", "Terms", "again"]
 
@@ -88,15 +88,13 @@ class Flow:
         tell: Callable[[Event], None],
         budgets: Budgets,
     ) -> None:
-        self._catalog = catalog
-        self._budgets = budgets
+        self._ways = Ways(catalog, ensure, budgets)
+        self._policy = RetryPolicy(retries, clock.monotonic)
         self._attempts = Attempts(ledger, outbox, next_ticket, clock, retries.max_retry_after_s)
-        self._ensure = ensure
         self._next_ticket = next_ticket
         self._clock = clock
         self._retries = retries
         self._tell = tell
-        self._lines: dict[str, Line] = {}
         self._living: set[asyncio.Task[object]] = set()
         self._streams: set[LiveStream] = set()
         self._closed: Closed | None = None
@@ -175,7 +173,7 @@ class Flow:
         return await self._unless_closed(partial(self._embed, request, terms))
 
     async def _embed(self, request: EmbeddingRequest, terms: Terms) -> Embeddings:
-        route, line = await self._reach(request.model)
+        route, line = await self._ways.reach(request.model)
         ends_s = self._clock.monotonic() + (terms.timeout_s or route.settings.stalls.total_s)
         ask = partial(self._embed_part, route=route, line=line, terms=terms, ends_s=ends_s)
         return await embed_in_parts(request, route, ask)
@@ -225,52 +223,58 @@ class Flow:
         *,
         stream: bool,
     ) -> tuple[CallState, _T]:
-        route, line = await self._reach(request.model)
-        call = self._call(self._way(route, line, request, terms, stream=stream), terms)
-        return call, await self._until_answered(call, attempt)
+        question = Question(request, terms, stream)
+        way, fallbacks = await self._ways.first(question)
+        call = self._call(way, terms)
+        call.fallbacks = fallbacks
+        return call, await self._until_answered(call, attempt, question)
 
-    async def _until_answered(self, call: CallState, attempt: Callable[[CallState], Awaitable[_T]]) -> _T:
-        """Attempt after attempt, as the one retry policy says."""
+    async def _until_answered(
+        self,
+        call: CallState,
+        attempt: Callable[[CallState], Awaitable[_T]],
+        question: Question | None = None,
+    ) -> _T:
+        """Attempt after attempt, and model after model, as the policy says and the table of `failover`."""
         attempts = 0
         while True:
+            if not attempts:
+                self._policy.begin(call.way.route.provider, patient=call.priority == BATCH)
             attempts += 1
             try:
                 return await attempt(call)
             except ProviderFailed as failure:
                 error, cost_pusd = failure.error, failure.cost_pusd
-            left_s = call.deadline_s - self._clock.monotonic()
-            delay_s = retry_delay_s(error, attempts, self._retries, left_s, random.uniform)
-            self._tell(attempt_failed(call, error, delay_s, cost_pusd))
-            if delay_s is None:
-                raise call.failure(error)
-            await self._clock.sleep(delay_s)
+            then = await self._after(call, question, error, attempts)
+            if isinstance(then, Way):
+                self._tell(attempt_failed(call, error, 0.0, cost_pusd))
+                self._tell(failed_over(call, then, error))
+                call.way, attempts = then, 0
+                continue
+            self._tell(attempt_failed(call, error, then.delay_s, cost_pusd))
+            if then.delay_s is None:
+                raise call.failure(error, then.why)
+            attempts -= not then.counts
+            await self._clock.sleep(then.delay_s)
 
-    async def _reach(self, model: str) -> tuple[Route, Line]:
-        try:
-            route = await self._catalog.call(Resolve(model))
-            line = self._lines.get(route.provider)
-            if line is None:
-                line = self._lines[route.provider] = await self._ensure(route.provider)
-        except (TimeoutError, ActorExited) as error:
-            raise unavailable(f"the way to {model}", error) from error
-        return route, line
-
-    def _way(self, route: Route, line: Line, request: ChatRequest, terms: Terms, *, stream: bool) -> Way:
-        max_tokens_set = None
-        if request.max_tokens is None and self._is_capped(terms):
-            # An answer without a bound has no price that could be held.
-            max_tokens_set = ASSUMED_OUTPUT_TOKENS
-            request = structs.replace(request, max_tokens=max_tokens_set)
-        wire = route.codec.encode(request, route.model, stream=stream)
-        input_bound = input_tokens_bound(request, len(wire.body), route.model)
-        return Way(route, line, wire, input_bound, output_tokens_bound(request), max_tokens_set)
+    async def _after(
+        self, call: CallState, question: Question | None, error: ProviderError, attempts: int
+    ) -> Verdict | Way:
+        """What follows a failure: another model, another attempt, or the end."""
+        left_s = call.deadline_s - self._clock.monotonic()
+        verdict = partial(self._policy.verdict, error, attempts, left_s, patient=call.priority == BATCH)
+        if question is None or not call.fallbacks or left_s <= 0.0:
+            return verdict()
+        when = FAILOVER[error.kind].when
+        if when == "at once":
+            return await self._ways.next(call, question, error) or verdict()
+        then = verdict()
+        if when == "after retries" and then.delay_s is None:
+            return await self._ways.next(call, question, error) or then
+        return then
 
     def _call(self, way: Way, terms: Terms) -> CallState:
         return begin_call(self._next_ticket(), way, terms, self._clock.monotonic())
-
-    def _is_capped(self, terms: Terms) -> bool:
-        account = terms.account
-        return terms.budget_pusd is not None or bool(account.budgets or self._budgets.bind(account))
 
     def _attempt_whole(self, call: CallState) -> Awaitable[tuple[Attempt, Completion]]:
         return self._attempt(call.way.route.codec.decode, call)

@@ -70,12 +70,16 @@ class Retries(_Section, frozen=True):
     """The one retry policy: exponential backoff with full jitter, under the provider's own Retry-After.
 
     `attempts` counts the first one. A Retry-After beyond `max_retry_after_s` or the call's deadline is not waited for.
+    However many calls fail, a provider gets no more retries than `budget_per_s` each second and `budget_share` for
+    each call that was begun.
     """
 
     attempts: Positive = 6
     backoff_base_s: Seconds = 0.5
     backoff_max_s: Seconds = 30.0
     max_retry_after_s: Seconds = 300.0
+    budget_per_s: Annotated[float, Meta(ge=0.01, le=100_000)] = 50.0
+    budget_share: Annotated[float, Meta(ge=0, le=100)] = 0.2
 
 
 class RateSettings(_Section, frozen=True):

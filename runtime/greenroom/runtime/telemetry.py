@@ -11,7 +11,7 @@ from typing import TextIO
 import structlog
 from msgspec import Struct, structs
 
-from greenroom.actors.events import AttemptFailed, CallDone, Event, HoldsReclaimed, OverCharged
+from greenroom.actors.events import AttemptFailed, CallDone, Event, FailedOver, HoldsReclaimed, OverCharged
 from greenroom.actors.prices import usd
 
 _log = structlog.get_logger("greenroom")
@@ -32,6 +32,16 @@ class Telemetry:
             case AttemptFailed():
                 self.counters[f"attempts.{event.error.kind}"] += 1
                 self._attempt_failed(event)
+            case FailedOver():
+                self.counters["failovers"] += 1
+                _log.info(
+                    "going on to the next model",
+                    model=event.from_model,
+                    next_model=event.to_model,
+                    because=event.error.kind,
+                    cost_usd=str(usd(event.cost_pusd)),
+                    passed_over=event.passed_over,
+                )
             case OverCharged():
                 self.counters["overcharged"] += 1
                 _log.warning("provider charged more than the upper bound", **_fields(event))
