@@ -225,11 +225,44 @@ def test_a_whole_answer() -> None:
             Usage(
                 input_tokens=45,
                 output_tokens=16,
-                cached_tokens=40,
+                cached_tokens=30,
+                cached_audio_tokens=10,
                 reasoning_tokens=7,
                 audio_input_tokens=20,
                 audio_output_tokens=4,
             ),
+        ),
+        (
+            {
+                "promptTokenCount": 1000,
+                "candidatesTokenCount": 1300,
+                "promptTokensDetails": [
+                    {"modality": "TEXT", "tokenCount": 100},
+                    {"modality": "IMAGE", "tokenCount": 258},
+                    {"modality": "DOCUMENT", "tokenCount": 42},
+                    {"modality": "VIDEO", "tokenCount": 600},
+                ],
+                "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1290}],
+                "serviceTier": "PRIORITY",
+            },
+            Usage(
+                input_tokens=100,
+                output_tokens=10,
+                image_input_tokens=300,
+                image_output_tokens=1290,
+                video_input_tokens=600,
+                service_tier="priority",
+            ),
+        ),
+        (
+            # Details that do not tell what came from the cache say more than the sum.
+            {
+                "promptTokenCount": 1000,
+                "cachedContentTokenCount": 900,
+                "promptTokensDetails": [{"modality": "IMAGE", "tokenCount": 950}],
+                "trafficType": "ON_DEMAND",
+            },
+            Usage(cached_tokens=900, image_input_tokens=100),
         ),
         ({"promptTokenCount": 5, "cachedContentTokenCount": 9}, Usage(cached_tokens=9)),
     ],

@@ -238,7 +238,7 @@ def test_any_bytes_are_an_answer_or_none(body: bytes) -> None:
         except RejectedAnswer:
             continue
         bytes(got.raw).decode()
-        assert min(structs.astuple(got.usage)) >= 0
+        assert min(structs.astuple(got.usage)[:-1]) >= 0
 
 
 def usage_of(**usage: Any) -> Usage:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from msgspec import Raw
+from msgspec import Raw, structs
 from tests.providers.oracles import needs, official, serving
 from tests.providers.streams import answer_of, assert_told_however_cut, assert_truncated_before, events_of
 
@@ -252,12 +252,17 @@ STREAMS: dict[str, tuple[Sequence[Json], Sequence[StreamEvent]]] = {
             *CREATED,
             added(0, {"id": "ws_1", "type": "web_search_call", "status": "in_progress"}),
             {"type": "response.web_search_call.searching", "output_index": 0, "item_id": "ws_1"},
-            done(0, {"id": "ws_1", "type": "web_search_call", "status": "completed", "action": {"x": 1}}),
+            done(0, {"id": "ws_1", "type": "web_search_call", "status": "completed", "action": [5]}),
             delta("weather_report", "sun", 9),
             *TEXT,
-            completed({"id": "ws_1", "type": "web_search_call"}, message(said("Größe 😀"))),
+            completed({"id": "ws_1", "type": "web_search_call", "action": [5]}, message(said("Größe 😀"))),
         ],
-        [STARTED, TextDelta("Größe 😀"), USAGE, Finished("stop")],
+        [
+            STARTED,
+            TextDelta("Größe 😀"),
+            structs.replace(USAGE, web_searches=1),
+            Finished("stop"),
+        ],
     ),
 }
 

@@ -21,6 +21,14 @@ from greenroom.actors.settings import Secret
 TokenCount = Annotated[int, Meta(ge=0, le=10**10)]
 """A number of tokens that a provider reports. One beyond is a server gone wrong, and its cost would fit no ledger."""
 
+_STANDARD_TIERS = frozenset({"auto", "default", "on_demand", "standard", "standard_only", "unspecified"})
+
+
+def service_tier(said: object) -> str:
+    """What an answer says that it was served by, as `Usage` has it: empty for what a provider calls its standard."""
+    name = said.lower().removeprefix("on_demand_") if isinstance(said, str) else ""
+    return "" if name in _STANDARD_TIERS else name
+
 
 class WireRequest(Struct, frozen=True):
     """One HTTP request, ready to send: the path below the provider's base URL, and the body's bytes.

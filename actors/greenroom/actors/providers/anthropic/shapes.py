@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from greenroom.actors.events import FinishReason, ReasoningState, Usage
-from greenroom.actors.providers.wire import RejectedAnswer, TokenCount
+from greenroom.actors.providers.wire import RejectedAnswer, TokenCount, service_tier
 
 WIRE = "anthropic-messages"
 
@@ -34,6 +34,10 @@ class _OutputDetails(Struct, gc=False):
     thinking_tokens: TokenCount | None = None
 
 
+class _ServerTools(Struct, gc=False):
+    web_search_requests: TokenCount = 0
+
+
 class WireUsage(Struct, gc=False):
     """Anthropic's usage object: `input_tokens` exclude what a cache gave or took; thinking is within the output."""
 
@@ -43,6 +47,9 @@ class WireUsage(Struct, gc=False):
     cache_creation_input_tokens: TokenCount | None = None
     cache_creation: _CacheCreation | None = None
     output_tokens_details: _OutputDetails | None = None
+    server_tool_use: _ServerTools | None = None
+    service_tier: str | None = None
+    speed: str | None = None
 
 
 class Block(Struct, gc=False):
@@ -124,6 +131,8 @@ def usage_of(usage: WireUsage) -> Usage | None:
         cache_write_5m_tokens=max(by_ttl.ephemeral_5m_input_tokens, written - hour),
         cache_write_1h_tokens=hour,
         reasoning_tokens=min(thinking, usage.output_tokens),
+        web_searches=usage.server_tool_use.web_search_requests if usage.server_tool_use else 0,
+        service_tier=service_tier(usage.speed) or service_tier(usage.service_tier),
     )
 
 

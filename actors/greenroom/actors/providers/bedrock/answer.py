@@ -8,7 +8,7 @@ from msgspec import Raw, Struct
 
 from greenroom.actors.events import FinishReason, ReasoningState, Usage
 from greenroom.actors.providers.bedrock.request import WIRE
-from greenroom.actors.providers.wire import RejectedAnswer, TokenCount
+from greenroom.actors.providers.wire import RejectedAnswer, TokenCount, service_tier
 
 STOP_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -39,6 +39,12 @@ class TokenUsage(Wire):
     cache_read_input_tokens: TokenCount = 0
     cache_write_input_tokens: TokenCount = 0
     cache_details: list[_CacheDetail] = []
+
+
+class ServiceTier(Wire):
+    """What the request was served by."""
+
+    type: str = ""
 
 
 class ReasoningText(Wire):
@@ -73,7 +79,7 @@ def finish_reason(said: str | None) -> FinishReason:
     return reason
 
 
-def usage_of(usage: TokenUsage) -> Usage:
+def usage_of(usage: TokenUsage, tier: ServiceTier | None) -> Usage:
     """Usage in disjoint classes."""
     hour = sum(detail.input_tokens for detail in usage.cache_details if detail.ttl == "1h")
     return Usage(
@@ -82,6 +88,7 @@ def usage_of(usage: TokenUsage) -> Usage:
         cached_tokens=usage.cache_read_input_tokens,
         cache_write_5m_tokens=max(0, usage.cache_write_input_tokens - hour),
         cache_write_1h_tokens=hour,
+        service_tier=service_tier(tier.type) if tier else "",
     )
 
 

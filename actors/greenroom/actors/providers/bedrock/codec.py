@@ -14,6 +14,7 @@ from greenroom.actors.events import ProviderError, ToolCall, Usage
 from greenroom.actors.providers.accumulate import chat_completion
 from greenroom.actors.providers.bedrock.answer import (
     Reasoning,
+    ServiceTier,
     TokenUsage,
     Wire,
     finish_reason,
@@ -56,6 +57,7 @@ class _Answer(Wire):
     output: _Output
     stop_reason: str | None = None
     usage: TokenUsage | None = None
+    service_tier: ServiceTier | None = None
 
 
 _decode_answer = msgspec.json.Decoder(_Answer).decode
@@ -99,7 +101,7 @@ class BedrockConverse:
             model="",
             text="".join(block.text for block in blocks),
             finish_reason=finish_reason(answer.stop_reason),
-            usage=usage_of(answer.usage) if answer.usage else Usage(),
+            usage=usage_of(answer.usage, answer.service_tier) if answer.usage else Usage(),
             usage_reported=answer.usage is not None,
             raw=Raw(),
             reasoning="".join(thought.reasoning_text.text for thought in thoughts if thought.reasoning_text),

@@ -19,6 +19,7 @@ from greenroom.actors.events import (
 from greenroom.actors.providers.bedrock.answer import (
     Reasoning,
     ReasoningText,
+    ServiceTier,
     TokenUsage,
     Wire,
     finish_reason,
@@ -63,6 +64,7 @@ class _Event(Wire):
     delta: _Delta | None = None
     stop_reason: str | None = None
     usage: TokenUsage | None = None
+    service_tier: ServiceTier | None = None
 
 
 class _Thought(Struct):
@@ -168,7 +170,7 @@ class ConverseStreamDecoder(FrameDecoder[EventMessage]):
         if self._reason is None:
             raise RejectedAnswer("metadata before messageStop")
         if event.usage is not None:
-            self.tell(usage_of(event.usage))
+            self.tell(usage_of(event.usage, event.service_tier))
         state = reasoning_state([_whole(thought) for thought in self._thoughts.values()])
         if state is not None:
             self.tell(state)

@@ -22,7 +22,8 @@ from greenroom.actors.events import (
     Usage,
 )
 from greenroom.actors.providers.gemini.errors import GoogleError
-from greenroom.actors.providers.wire import RejectedAnswer, TokenCount
+from greenroom.actors.providers.gemini.usage import UsageMetadata, usage_of
+from greenroom.actors.providers.wire import RejectedAnswer
 
 WIRE = "gemini"
 
@@ -84,12 +85,17 @@ class _Logprobs(_Wire):
     top_candidates: list[_TopLogprobs] = []
 
 
+class _Grounding(_Wire):
+    web_search_queries: list[str] = []
+
+
 class _Candidate(_Wire):
     content: _Content | None = None
     finish_reason: str | None = None
     finish_message: str = ""
     index: int = 0
     logprobs_result: _Logprobs | None = None
+    grounding_metadata: _Grounding | None = None
 
 
 class _Feedback(_Wire):
@@ -97,26 +103,10 @@ class _Feedback(_Wire):
     block_reason_message: str | None = None
 
 
-class _ModalityCount(_Wire):
-    modality: str = ""
-    token_count: TokenCount = 0
-
-
-class _Usage(_Wire):
-    prompt_token_count: TokenCount | None = None
-    cached_content_token_count: TokenCount = 0
-    candidates_token_count: TokenCount = 0
-    thoughts_token_count: TokenCount = 0
-    tool_use_prompt_token_count: TokenCount = 0
-    prompt_tokens_details: list[_ModalityCount] = []
-    cache_tokens_details: list[_ModalityCount] = []
-    candidates_tokens_details: list[_ModalityCount] = []
-
-
 class _Response(_Wire):
     candidates: list[_Candidate] = []
     prompt_feedback: _Feedback | None = None
-    usage_metadata: _Usage | None = None
+    usage_metadata: UsageMetadata | None = None
     model_version: str = ""
     response_id: str = ""
     error: GoogleError | None = None
@@ -128,6 +118,9 @@ class Signature(Struct, frozen=True, gc=False):
     signature: str
     call: int | None = None
 
+
+_CHARGED_BY_REQUEST = ("gemini-1.", "gemini-2.")
+"""Models whose searches are charged once a request, and not each: Google's "Gemini Developer API pricing", Grounding."""
 
 decode_response = msgspec.json.Decoder(_Response).decode
 
@@ -145,6 +138,7 @@ class AnswerReader:
         self._tell = tell
         self._started: Started | None = None
         self._calls = 0
+        self._searches = 0
         self._signatures: list[Signature] = []
         self._usage: Usage | None = None
         self.reason: FinishReason | None = None
@@ -183,6 +177,8 @@ class AnswerReader:
             self._tell(TextDelta("", _logprobs(candidate.logprobs_result)))
         for part in candidate.content.parts if candidate.content else ():
             self._take_part(part)
+        if candidate.grounding_metadata is not None:
+            self._searches = max(self._searches, self._searches_of(candidate.grounding_metadata))
         said = candidate.finish_reason
         if said is None:
             return
@@ -190,6 +186,11 @@ class AnswerReader:
         if reason is None:
             raise RejectedAnswer(f"the model came to no answer: {said} {candidate.finish_message}".rstrip())
         self.reason = "tool_calls" if reason == "stop" and self._calls else reason
+
+    def _searches_of(self, grounding: _Grounding) -> int:
+        queries = sum(1 for query in grounding.web_search_queries if query)
+        once = self._started is not None and self._started.model.startswith(_CHARGED_BY_REQUEST)
+        return min(queries, 1) if once else queries
 
     def _take_part(self, part: _Part) -> None:
         call = part.function_call
@@ -214,33 +215,11 @@ class AnswerReader:
         self._tell(ToolCallDelta(self._calls, arguments, id_, call.name))
         self._calls += 1
 
-    def _take_usage(self, said: _Usage) -> None:
-        usage = _usage_of(said)
+    def _take_usage(self, said: UsageMetadata) -> None:
+        usage = usage_of(said, self._searches)
         if usage is not None and usage != self._usage:
             self._usage = usage
             self._tell(usage)
-
-
-def _usage_of(usage: _Usage) -> Usage | None:
-    """Usage in disjoint classes. Cached tokens are within the prompt; thoughts and results of tools stand beside."""
-    prompt = usage.prompt_token_count
-    if prompt is None:
-        return None
-    cached = usage.cached_content_token_count
-    audio_in = max(0, _audio(usage.prompt_tokens_details) - _audio(usage.cache_tokens_details))
-    audio_out = _audio(usage.candidates_tokens_details)
-    return Usage(
-        input_tokens=max(0, prompt - cached - audio_in) + usage.tool_use_prompt_token_count,
-        output_tokens=max(0, usage.candidates_token_count - audio_out),
-        cached_tokens=cached,
-        reasoning_tokens=usage.thoughts_token_count,
-        audio_input_tokens=audio_in,
-        audio_output_tokens=audio_out,
-    )
-
-
-def _audio(counts: list[_ModalityCount]) -> int:
-    return sum(count.token_count for count in counts if count.modality == "AUDIO")
 
 
 def _logprobs(found: _Logprobs) -> tuple[TokenLogprob, ...]:

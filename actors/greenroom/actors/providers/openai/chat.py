@@ -74,6 +74,7 @@ class _Answer(Struct, gc=False):
     id: str = ""
     model: str = ""
     usage: WireUsage | None = None
+    service_tier: object = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -165,7 +166,7 @@ class OpenAIChat:
         text, reasoning = text_and_reasoning(message.content)
         logprobs = choice.logprobs.content if choice.logprobs else None
         calls = message.tool_calls
-        usage = usage_of(answer.usage) if answer.usage else None
+        usage = usage_of(answer.usage, answer.service_tier) if answer.usage else None
         return Completion(
             id=answer.id,
             model=answer.model,

@@ -72,6 +72,7 @@ class _Chunk(Struct, gc=False):
     model: str | None = None
     created: float | None = None
     usage: WireUsage | None = None
+    service_tier: object = None
     error: OpenAIError | str | None = None
     object: str | None = None
     message: Raw | UnsetType = UNSET
@@ -195,7 +196,7 @@ class ChatStreamDecoder(FrameDecoder[ServerSentEvent]):
 
     def _take_usage(self, chunk: _Chunk) -> None:
         assert chunk.usage is not None
-        usage = usage_of(chunk.usage)
+        usage = usage_of(chunk.usage, chunk.service_tier)
         if usage is None or usage == self._usage:
             return
         if not self._started:

@@ -3,6 +3,8 @@
 Shapes: OpenAI's API reference, "The response object".
 """
 
+from typing import cast
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -16,10 +18,13 @@ from greenroom.actors.events import (
 )
 from greenroom.actors.providers.openai.errors import OpenAIError, as_error
 from greenroom.actors.providers.responses.request import WIRE
-from greenroom.actors.providers.wire import RejectedAnswer, TokenCount
+from greenroom.actors.providers.wire import RejectedAnswer, TokenCount, service_tier
 
 BETWEEN_THOUGHTS = "\n\n"
 """What stands between the parts of a reasoning summary, which are paragraphs."""
+
+_READS = ("open_page", "find_in_page")
+"""What a web search call may do besides searching, which is not charged."""
 
 _INCOMPLETE: dict[str, FinishReason] = {"content_filter": "content_filter"}
 
@@ -70,6 +75,11 @@ class Item(Struct, gc=False):
     arguments: str = ""
 
 
+class _Search(Struct, gc=False):
+    type: str
+    action: object = None
+
+
 class Response(Struct, gc=False):
     """The response object."""
 
@@ -81,10 +91,12 @@ class Response(Struct, gc=False):
     error: OpenAIError | None = None
     incomplete_details: _Incomplete | None = None
     usage: _Usage | None = None
+    service_tier: str | None = None
 
 
 decode_response = msgspec.json.Decoder(Response).decode
 decode_item = msgspec.json.Decoder(Item).decode
+_decode_search = msgspec.json.Decoder(_Search).decode
 
 
 def finish_reason(response: Response, calls: int) -> FinishReason:
@@ -110,10 +122,13 @@ def failed(response: Response) -> ProviderError:
     return error if error.message else msgspec.structs.replace(error, message="the response failed")
 
 
-def usage_of(usage: _Usage) -> Usage:
+def usage_of(response: Response) -> Usage | None:
     """Usage in disjoint classes. Caches are written for half an hour, or dearer for half a day: OpenAI's two lives
-    take the place of Anthropic's two.
+    take the place of Anthropic's two. Searches are charged by their number, opening what was found is not.
     """
+    usage = response.usage
+    if usage is None:
+        return None
     details = usage.input_tokens_details or _InputDetails()
     reasoning = usage.output_tokens_details.reasoning_tokens if usage.output_tokens_details else 0
     long = details.cache_write_tokens_details.ttl_12h_tokens if details.cache_write_tokens_details else 0
@@ -125,7 +140,19 @@ def usage_of(usage: _Usage) -> Usage:
         cache_write_5m_tokens=written - long,
         cache_write_1h_tokens=long,
         reasoning_tokens=reasoning,
+        web_searches=_searches(response, "web_search_call"),
+        file_searches=_searches(response, "file_search_call"),
+        service_tier=service_tier(response.service_tier),
     )
+
+
+def _searches(response: Response, kind: str) -> int:
+    calls = [_decode_search(item) for item in response.output if kind.encode() in bytes(item)]
+    return sum(call.type == kind and not _only_reads(call.action) for call in calls)
+
+
+def _only_reads(action: object) -> bool:
+    return isinstance(action, dict) and cast("dict[str, object]", action).get("type") in _READS
 
 
 def reasoning_state(items: list[Raw]) -> ReasoningState | None:

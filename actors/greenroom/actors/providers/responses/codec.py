@@ -71,14 +71,15 @@ class OpenAIResponses:
             if item.type == "function_call"
         )
         reason = finish_reason(response, len(calls))
+        usage = usage_of(response)
         said = [part for item, _ in items if item.type == "message" for part in item.content or ()]
         parts = Completion(
             id=response.id,
             model=response.model,
             text="".join(part.text for part in said),
             finish_reason=reason,
-            usage=usage_of(response.usage) if response.usage else Usage(),
-            usage_reported=response.usage is not None,
+            usage=usage or Usage(),
+            usage_reported=usage is not None,
             raw=Raw(),
             reasoning=BETWEEN_THOUGHTS.join(part.text for item, _ in items for part in _thoughts(item)),
             refusal="".join(part.refusal for part in said) or None,

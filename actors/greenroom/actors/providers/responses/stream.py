@@ -152,8 +152,9 @@ class ResponseStreamDecoder(FrameDecoder[ServerSentEvent]):
         return call
 
     def _end(self, response: Response) -> None:
-        if response.usage is not None:
-            self.tell(usage_of(response.usage))
+        usage = usage_of(response)
+        if usage is not None:
+            self.tell(usage)
         try:
             reason = finish_reason(response, len(self._calls))
         except ProviderFailed as failure:
