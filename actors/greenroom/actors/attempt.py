@@ -208,7 +208,7 @@ class Attempts:
         if line.waiting or not attempt.granted:
             _cast(line.limiter, Release(hold.ticket))
         if line.local is not None:
-            line.local.give_back(hold.ticket, now_s)
+            line.local.give_back(hold.ticket, now_s, attempt.outcome)
         if attempt.refused:
             return
         self._outbox.settle(
@@ -254,7 +254,7 @@ class Attempts:
             number=call.made + 1,
             provider=way.route.provider,
             model=way.route.model,
-            bound_pusd=way.route.price.bound_pusd(way.input_bound, way.max_tokens),
+            bound_pusd=way.price.bound_pusd(way.input_bound, way.max_tokens),
             account=call.account,
             started_at_ms=int(self._clock.time() * 1000),
             wait=call.priority == BATCH,

@@ -26,7 +26,7 @@ from greenroom.actors.ledger import Account
 from greenroom.actors.limiter import INTERACTIVE, Admit
 from greenroom.actors.local import LocalLine
 from greenroom.actors.pool import Sockets
-from greenroom.actors.prices import usd
+from greenroom.actors.prices import Price, usd
 from greenroom.actors.providers import Completion, WireRequest
 
 
@@ -79,7 +79,7 @@ class Line(Struct, frozen=True):
 class Way(Struct, gc=False):
     """One model that a call is asked of: how to reach it, and the request in its wire's words.
 
-    `input_bound` and `max_tokens` are the most tokens in and out. `max_tokens_set` is the bound that a budget demanded
+    `input_bound` and `max_tokens` are the most tokens in and out, `price` what these are held at. `max_tokens_set` is the bound that a budget demanded
     of an answer where the caller gave none.
     """
 
@@ -88,6 +88,7 @@ class Way(Struct, gc=False):
     wire: WireRequest
     input_bound: int
     max_tokens: int
+    price: Price
     max_tokens_set: int | None = None
 
 

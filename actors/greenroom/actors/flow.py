@@ -189,7 +189,7 @@ class Flow:
         terms: Terms,
         ends_s: float,
     ) -> None:
-        call = self._call(Way(route, line, wire, input_bound=len(wire.body), max_tokens=0), terms)
+        call = self._call(Way(route, line, wire, len(wire.body), 0, route.price), terms)
         call.deadline_s = ends_s
         if call.budget_pusd is not None:
             call.budget_pusd -= found.cost_pusd

@@ -176,13 +176,12 @@ class LiveStream:
         Thoughts that it neither shows nor counts on the way are in neither.
         """
         way = self.attempt.way
-        price = way.route.price
         came, used = self._accumulator.content_bytes, self._accumulator.usage
         if came:
-            self.attempt.most_pusd = price.bound_pusd(way.input_bound, min(way.max_tokens, came))
+            self.attempt.most_pusd = way.price.bound_pusd(way.input_bound, min(way.max_tokens, came))
         if used is not None:
             self.attempt.usage = used
-            self.attempt.most_pusd = max(self.attempt.most_pusd, price.cost_pusd(used))
+            self.attempt.most_pusd = max(self.attempt.most_pusd, way.route.price.cost_pusd(used))
 
     def _give_back(self) -> None:
         self._over = True

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct, structs
 
-from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS, input_tokens_bound, output_tokens_bound
+from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS, held_price, input_tokens_bound, output_tokens_bound
 from greenroom.actors.call import CallState, Line, Terms, Way, unavailable
 from greenroom.actors.catalog import Resolve, Route
 from greenroom.actors.events import ProviderError, ProviderFailed
@@ -93,7 +93,8 @@ class Ways:
             request = structs.replace(request, max_tokens=max_tokens_set)
         wire = route.codec.encode(request, route.model, stream=question.stream)
         input_bound = input_tokens_bound(request, len(wire.body), route.model)
-        return Way(route, line, wire, input_bound, output_tokens_bound(request), max_tokens_set)
+        price = held_price(request, route.price)
+        return Way(route, line, wire, input_bound, output_tokens_bound(request), price, max_tokens_set)
 
     def _is_capped(self, terms: Terms) -> bool:
         account = terms.account
