@@ -12,6 +12,7 @@ KIND_BY_STATUS: dict[int, ErrorKind] = {
     425: "overloaded",
     429: "rate_limited",
     503: "overloaded",
+    504: "timeout",
     529: "overloaded",
 }
 

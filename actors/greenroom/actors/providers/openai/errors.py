@@ -43,7 +43,6 @@ _KIND_BY_CODE: dict[str, ErrorKind] = {
     "validation": "invalid_request",
     "generation": "server",
     "incomplete_generation": "server",
-    "server_error": "server",
     "vector_store_timeout": "timeout",
     "data_residency_mismatch": "permission",
     "invalid_prompt": "invalid_request",
