@@ -1,0 +1,82 @@
+"""Every class of failure as every provider words it: the same class here, whatever the words."""
+
+from collections.abc import AsyncIterator
+from typing import get_args
+
+import pytest
+from tests.inside import given_back, tree
+from tests.matrix.failures import FAILURES, NOT_TOLD, SAID, TOLD_BY_PROVIDERS, Failure
+from tests.matrix.providers import PROVIDERS, settings_of
+
+from greenroom.actors.events import ErrorKind, ProviderError
+from greenroom.actors.providers import ChatRequest, Message
+from greenroom.actors.settings import Retries
+from greenroom.runtime import ProviderFailed, Reply, Runtime
+from greenroom.runtime.testing import HastyClock, Raw, ScriptedProvider, WireName
+
+pytestmark = pytest.mark.anyio
+MISLEADING = "rate limit exceeded; overloaded; context length; invalid api key; not found; content_filter; timeout; 429 503"
+CELLS = [
+    pytest.param(name, failure, id=f"{name}-{failure.kind}-{failure.status}-{failure.code}")
+    for name, (row, _) in PROVIDERS.items()
+    for failure in FAILURES[row.wire]
+]
+
+
+class House:
+    """A runtime and the scripted server that all its providers are."""
+
+    def __init__(self, rt: Runtime, provider: ScriptedProvider) -> None:
+        self.provider = provider
+        self._rt = rt
+
+    async def failed(self, name: str, answer: Raw, *, streamed: bool) -> ProviderError:
+        """How a question to a provider fails that is answered so."""
+        self.provider.say(answer)
+        with pytest.raises(ProviderFailed) as failed:
+            await self._ask(name, streamed=streamed)
+        return failed.value.error
+
+    async def _ask(self, name: str, *, streamed: bool) -> Reply:
+        request = ChatRequest(model=f"{name}/any", messages=(Message("user", "Well?"),))
+        flow = tree(self._rt).flow
+        if not streamed:
+            return await flow.chat(request)
+        async with flow.stream(request) as events:
+            return await events.finish()
+
+
+@pytest.fixture(scope="module")
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    directory = tmp_path_factory.mktemp("house")
+    # Nobody is kept waiting by a Retry-After that is longer than this.
+    once = Retries(attempts=1, max_retry_after_s=1)
+    async with (
+        ScriptedProvider() as provider,
+        Runtime(
+            settings_of(provider.simulator.url, directory, retries=once), environ={}, clock=HastyClock()
+        ) as rt,
+    ):
+        yield House(rt, provider)
+        for name in PROVIDERS:
+            await given_back(rt, name)
+
+
+def test_every_class_stands_with_every_provider() -> None:
+    for wire in get_args(WireName):
+        told: set[ErrorKind] = {failure.kind for failure in FAILURES[wire]}
+        assert told == TOLD_BY_PROVIDERS - NOT_TOLD.get(wire, frozenset())
+
+
+@pytest.mark.parametrize(("name", "failure"), CELLS)
+async def test_the_class_is_in_the_code_and_never_in_the_words(
+    house: House, name: str, failure: Failure
+) -> None:
+    for words, streamed in ((SAID, False), (SAID, True), (MISLEADING, False), (MISLEADING, True)):
+        answer = Raw(failure.worded(words), failure.status, headers=failure.headers)
+        error = await house.failed(name, answer, streamed=streamed)
+        assert (error.kind, error.message) == (failure.kind, words)
+        assert (error.status, error.code, error.provider, error.model) == (
+            failure.status, failure.code, name, "any",
+        )  # fmt: skip
+        assert error.retry_after_s == failure.retry_after_s
