@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Protocol
+from typing import Literal
 
 from msgspec import Raw, Struct, structs
 
@@ -12,6 +12,7 @@ from greenroom.actors.events import (
     CallDone,
     FailedOver,
     FinishReason,
+    OptionsDropped,
     ProviderError,
     ProviderFailed,
     ReasoningState,
@@ -52,7 +53,8 @@ class Terms(Struct, frozen=True, kw_only=True):
     retries included; None: the provider's `stalls.total_s`. `budget_pusd` is the most that all attempts together may
     be charged; None: what other budgets allow. `fallbacks` are models, as `provider/model`, that are asked one after
     another when the one before fails in a way that another may mend (`failover.FAILOVER`), until there is content; time
-    and budget are for all of them together.
+    and budget are for all of them together. `unsupported` is what becomes of options that a model cannot take: the call
+    is refused before anything is held or sent, or they are left out, and told of.
     """
 
     account: Account = Account()
@@ -60,6 +62,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     budget_pusd: int | None = None
     fallbacks: tuple[str, ...] = ()
+    unsupported: Literal["refuse", "drop"] = "refuse"
 
 
 NO_TERMS = Terms()
@@ -79,8 +82,9 @@ class Line(Struct, frozen=True):
 class Way(Struct, gc=False):
     """One model that a call is asked of: how to reach it, and the request in its wire's words.
 
-    `input_bound` and `max_tokens` are the most tokens in and out, `price` what these are held at. `max_tokens_set` is the bound that a budget demanded
-    of an answer where the caller gave none.
+    `input_bound` and `max_tokens` are the most tokens in and out, `price` what these are held at. `max_tokens_set` is the
+    bound that a budget demanded of an answer where the caller gave none. `dropped` are the options that the model cannot
+    take, and was not sent.
     """
 
     route: Route
@@ -90,6 +94,7 @@ class Way(Struct, gc=False):
     max_tokens: int
     price: Price
     max_tokens_set: int | None = None
+    dropped: tuple[str, ...] = ()
 
 
 class CallState(Struct, gc=False):
@@ -143,7 +148,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     where the provider speaks that shape and answered whole, and else put together. `max_tokens_set` is the bound that
     was set on the answer because a budget applies and the caller gave none; None: the caller's own, or none.
     `reasoning_state` goes back to the provider with the assistant's message, `Message.reasoning_state`. `tried` tells
-    of each attempt, in the order in which they ended: `attempts` counts them.
+    of each attempt, in the order in which they ended: `attempts` counts them. `dropped` are options that the model cannot
+    take, and was not sent, as `unsupported="drop"` says.
     """
 
     text: str
@@ -162,20 +168,12 @@ class Reply(Struct, frozen=True, kw_only=True):
     max_tokens_set: int | None = None
     reasoning_state: ReasoningState | None = None
     tried: tuple[Tried, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     @property
     def cost_usd(self) -> Decimal:
         """What all attempts were charged, exact."""
         return usd(self.cost_pusd)
-
-
-class Answered(Protocol):
-    """What a whole answer of any kind says of its price."""
-
-    @property
-    def usage(self) -> Usage: ...
-    @property
-    def usage_reported(self) -> bool: ...
 
 
 def reply_of(call: CallState, completion: Completion, request_id: str | None) -> Reply:
@@ -198,6 +196,7 @@ def reply_of(call: CallState, completion: Completion, request_id: str | None) ->
         max_tokens_set=way.max_tokens_set,
         reasoning_state=completion.reasoning_state,
         tried=call.tried,
+        dropped=way.dropped,
     )
 
 
@@ -224,6 +223,13 @@ def failed_over(call: CallState, to: Way, error: ProviderError) -> FailedOver:
         cost_pusd=call.cost_pusd,
         passed_over=call.passed_over,
         job_id=call.account.job_id,
+    )
+
+
+def options_dropped(call: CallState, way: Way) -> OptionsDropped:
+    """The event of a way on which not all was sent that was asked."""
+    return OptionsDropped(
+        call_id=call.id, model=_name(way.route), options=way.dropped, job_id=call.account.job_id
     )
 
 

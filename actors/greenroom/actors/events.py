@@ -336,6 +336,15 @@ class FailedOver(Struct, frozen=True, kw_only=True):
     job_id: str | None = None
 
 
+class OptionsDropped(Struct, frozen=True, kw_only=True):
+    """A model is not sent some of a request's options, which it cannot take: the caller said `unsupported="drop"`."""
+
+    call_id: int
+    model: str
+    options: tuple[str, ...]
+    job_id: str | None = None
+
+
 class CallDone(Struct, frozen=True, kw_only=True):
     """A call was answered: its attempts, what it used and cost, and how long it took from hold to settle."""
 
@@ -366,5 +375,5 @@ class HoldsReclaimed(Struct, frozen=True, kw_only=True):
     cost_pusd: int
 
 
-Event = AttemptFailed | FailedOver | CallDone | OverCharged | HoldsReclaimed
+Event = AttemptFailed | FailedOver | OptionsDropped | CallDone | OverCharged | HoldsReclaimed
 """Everything the runtime tells about itself; `greenroom.runtime.telemetry` renders it."""

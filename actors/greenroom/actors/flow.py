@@ -26,6 +26,7 @@ from greenroom.actors.call import (
     begin_call,
     call_done,
     failed_over,
+    options_dropped,
     reply_of,
 )
 from greenroom.actors.catalog import Route
@@ -227,6 +228,7 @@ class Flow:
         way, fallbacks = await self._ways.first(question)
         call = self._call(way, terms)
         call.fallbacks = fallbacks
+        self._take(call, way)
         return call, await self._until_answered(call, attempt, question)
 
     async def _until_answered(
@@ -248,8 +250,10 @@ class Flow:
             then = await self._after(call, question, error, attempts)
             if isinstance(then, Way):
                 self._tell(attempt_failed(call, error, 0.0, cost_pusd))
-                self._tell(failed_over(call, then, error))
-                call.way, attempts = then, 0
+                if then.route is not call.way.route:
+                    self._tell(failed_over(call, then, error))
+                self._take(call, then)
+                attempts = 0
                 continue
             self._tell(attempt_failed(call, error, then.delay_s, cost_pusd))
             if then.delay_s is None:
@@ -257,12 +261,19 @@ class Flow:
             attempts -= not then.counts
             await self._clock.sleep(then.delay_s)
 
+    def _take(self, call: CallState, way: Way) -> None:
+        call.way = way
+        if way.dropped:
+            self._tell(options_dropped(call, way))
+
     async def _after(
         self, call: CallState, question: Question | None, error: ProviderError, attempts: int
     ) -> Verdict | Way:
-        """What follows a failure: another model, another attempt, or the end."""
+        """What follows a failure: another model or another request, another attempt, or the end."""
         left_s = call.deadline_s - self._clock.monotonic()
         verdict = partial(self._policy.verdict, error, attempts, left_s, patient=call.priority == BATCH)
+        if question is not None and (changed := self._ways.dropping(call.way, question, error)):
+            return changed
         if question is None or not call.fallbacks or left_s <= 0.0:
             return verdict()
         when = FAILOVER[error.kind].when

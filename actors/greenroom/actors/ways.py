@@ -9,6 +9,7 @@ from greenroom.actors.call import CallState, Line, Terms, Way, unavailable
 from greenroom.actors.catalog import Resolve, Route
 from greenroom.actors.events import ProviderError, ProviderFailed
 from greenroom.actors.failover import Fallback, passed_over
+from greenroom.actors.fitting import encoded, fitted, may_drop
 from greenroom.actors.kernel import ActorExited, ActorRef, Refused
 from greenroom.actors.ledger import Budgets
 from greenroom.actors.providers import ChatRequest
@@ -85,16 +86,31 @@ class Ways:
             call.passed_over += (f"{fallback.model} was passed over: {why}",)
         return None
 
-    def _way(self, question: Question, route: Route, line: Line) -> Way:
+    def dropping(self, way: Way, question: Question, error: ProviderError) -> Way | None:
+        """The same way without the option that the provider refused, where it may be left out."""
+        param = error.param
+        if (
+            error.kind != "unsupported_capability"
+            or question.terms.unsupported != "drop"
+            or param is None
+            or param in way.dropped
+            or not may_drop(question.request, param)
+        ):
+            return None
+        return self._way(question, way.route, way.line, but=(*way.dropped, param))
+
+    def _way(self, question: Question, route: Route, line: Line, but: tuple[str, ...] = ()) -> Way:
         request, max_tokens_set = question.request, None
         if request.max_tokens is None and self._is_capped(question.terms):
             # An answer without a bound has no price that could be held.
             max_tokens_set = ASSUMED_OUTPUT_TOKENS
             request = structs.replace(request, max_tokens=max_tokens_set)
-        wire = route.codec.encode(request, route.model, stream=question.stream)
-        input_bound = input_tokens_bound(request, len(wire.body), route.model)
-        price = held_price(request, route.price)
-        return Way(route, line, wire, input_bound, output_tokens_bound(request), price, max_tokens_set)
+        if question.terms.unsupported == "drop":
+            request, dropped, wire = fitted(request, route, stream=question.stream, but=but)
+        else:
+            dropped, wire = (), encoded(request, route, stream=question.stream)
+        bounds = input_tokens_bound(request, len(wire.body), route.model), output_tokens_bound(request)
+        return Way(route, line, wire, *bounds, held_price(request, route.price), max_tokens_set, dropped)
 
     def _is_capped(self, terms: Terms) -> bool:
         account = terms.account

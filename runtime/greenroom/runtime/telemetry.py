@@ -11,7 +11,15 @@ from typing import TextIO
 import structlog
 from msgspec import Struct, structs
 
-from greenroom.actors.events import AttemptFailed, CallDone, Event, FailedOver, HoldsReclaimed, OverCharged
+from greenroom.actors.events import (
+    AttemptFailed,
+    CallDone,
+    Event,
+    FailedOver,
+    HoldsReclaimed,
+    OptionsDropped,
+    OverCharged,
+)
 from greenroom.actors.prices import usd
 
 _log = structlog.get_logger("greenroom")
@@ -42,6 +50,9 @@ class Telemetry:
                     cost_usd=str(usd(event.cost_pusd)),
                     passed_over=event.passed_over,
                 )
+            case OptionsDropped():
+                self.counters["options dropped"] += len(event.options)
+                _log.info("options that the model cannot take are left out", **_fields(event))
             case OverCharged():
                 self.counters["overcharged"] += 1
                 _log.warning("provider charged more than the upper bound", **_fields(event))
