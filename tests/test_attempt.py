@@ -1,10 +1,11 @@
 """What one attempt leaves behind for those that follow it."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from tests.inside import given_back, settings
+from tests.inside import given_back, settings, system, tree
 from tests.integration.evidence import exact_pusd
 from tests.integration.upstream import COMPLETION_TOKENS, PROMPT_TOKENS, Asked, Upstream, good, refusal
 
@@ -56,3 +57,49 @@ async def test_an_error_that_calls_itself_a_success_is_tried_again_and_costs_not
         await given_back(rt)
     assert (reply.text, reply.attempts) == ("fine", 2)
     assert reply.cost_pusd == exact_pusd(PROMPT_TOKENS, COMPLETION_TOKENS)
+
+
+async def test_what_is_known_of_a_model_comes_from_its_calls(tmp_path: Path) -> None:
+    """Answers and failures of its own count; the caller's mistakes and cancelled calls say nothing of it."""
+    gate = asyncio.Event()
+
+    async def never() -> web.StreamResponse:
+        await asyncio.Event().wait()
+        return good()
+
+    async def answer(asked: Asked) -> web.StreamResponse:
+        match asked.prompt:
+            case "server":
+                return refusal(500)
+            case "invalid":
+                return refusal(400)
+            case "hang":
+                gate.set()
+                return await never()
+            case _:
+                return good()
+
+    once = Retries(attempts=1)
+    async with (
+        Upstream(answer) as upstream,
+        Runtime(settings(upstream.base_url, tmp_path, retries=once), environ={}) as rt,
+    ):
+        route, _ = await tree(rt).flow._ways.reach("acme/fast")  # pyright: ignore[reportPrivateUsage] - the one way in
+        record = route.record
+        await rt.chat("acme/fast", "hello", max_tokens=50)
+        for prompt in ("server", "invalid"):
+            with pytest.raises(ProviderFailed):
+                await rt.chat("acme/fast", prompt, max_tokens=50)
+        hanging = asyncio.create_task(rt.chat("acme/fast", "hang", max_tokens=50))
+        await gate.wait()
+        assert record.in_flight == 1
+        hanging.cancel()
+        await asyncio.wait({hanging})
+        async with rt.stream("acme/fast", "hello", max_tokens=50) as events:
+            await events.finish()
+        await given_back(rt)
+        told = record.measured(system(rt).clock.monotonic())
+    assert (told.attempts, told.in_flight, told.output_tokens) == (3, 0, COMPLETION_TOKENS)
+    assert 0.0 < told.failure_share < 0.2
+    assert told.latency_s is not None
+    assert told.first_content_s is not None

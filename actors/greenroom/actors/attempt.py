@@ -22,10 +22,13 @@ from greenroom.actors.limiter import BATCH, Admit, Freeze, Release
 from greenroom.actors.local import addressed
 from greenroom.actors.pool import Lease, Outcome
 from greenroom.actors.providers import RejectedAnswer
+from greenroom.actors.retry import RETRYABLE
 
 _log = structlog.get_logger(__name__)
 _BYTES_PER_TOKEN = 4
 """A fair guess for admission, which needs an estimate and not a bound."""
+_OK: dict[str, bool] = {"ok": True, "protocol": False} | dict.fromkeys(RETRYABLE, False)
+"""Outcomes that say how well a model serves. A request that was wrong, and one that was cancelled, say nothing of it."""
 _T = TypeVar("_T")
 _A = TypeVar("_A")
 
@@ -156,6 +159,11 @@ class Attempts:
                 ProviderError(kind="protocol", message=str(error), status=answer.status)
             ) from error
 
+    def content_came(self, attempt: Attempt) -> None:
+        """The first content of a streamed answer is there."""
+        if attempt.sent_s is not None:
+            attempt.way.route.record.content_came(self._clock.monotonic() - attempt.sent_s)
+
     def answered(self, call: CallState, attempt: Attempt, answer: Answered) -> None:
         """A whole answer came; one that states no usage is charged the upper bound."""
         attempt.outcome = "ok"
@@ -202,6 +210,12 @@ class Attempts:
         if attempt.granted:
             # No word to the actors: a queued message would keep them from granting on the next caller's stack.
             line.sockets.give_back(hold.ticket, attempt.outcome, duration_s)
+            attempt.way.route.record.ended(
+                now_s,
+                ok=_OK.get(attempt.outcome),
+                duration_s=duration_s,
+                output_tokens=attempt.usage.total_output_tokens,
+            )
         else:
             line.sockets.leases.discard(hold.ticket)
             _cast(line.pool, Outcome(hold.ticket, attempt.outcome, duration_s))
@@ -244,6 +258,7 @@ class Attempts:
         except (TimeoutError, ActorExited) as error:
             raise unavailable(f"the limiter and pool of {way.route.provider}", error) from error
         attempt.granted = True
+        way.route.record.began()
         return leased.session
 
     def _hold(self, call: CallState) -> Hold:

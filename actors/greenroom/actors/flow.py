@@ -311,6 +311,7 @@ class Flow:
         except BaseException:
             await live.aclose()
             raise
+        self._attempts.content_came(live.attempt)
         return live
 
     async def _open(self, call: CallState) -> LiveStream:
