@@ -1,12 +1,13 @@
 """The configuration: every refusal names the place and what would be right, and no key is ever shown."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS
-from greenroom.actors.settings import Limits, ProviderSettings, Settings
-from greenroom.runtime.config import ConfigError, load_settings, read_key, settings_from
+from greenroom.actors.settings import AliasSettings, Limits, ModelSettings, ProviderSettings, Settings
+from greenroom.runtime.config import ConfigError, aliases_of, load_settings, read_key, settings_from
 
 CANARY = "sk-canary-0123456789"
 
@@ -194,3 +195,48 @@ class TestKeys:
         host = ProviderSettings(base_url="http://x", api_key_file=str(path))
         with pytest.raises(ConfigError, match=f"provider acme: api_key_file .*key {said}"):
             read_key("acme", host, {})
+
+
+class TestModelsAndAliases:
+    def test_what_is_said_of_models(self) -> None:
+        table = {
+            "base_url": "http://127.0.0.1:9/v1",
+            "models": {"m": {"vision": True, "retires": "2027-01-02", "quality": 80, "context_tokens": 5}},
+        }
+        settings = settings_from({"providers": {"acme": table}}, "x.toml")
+        assert settings.providers["acme"].models["m"] == ModelSettings(
+            vision=True, retires=date(2027, 1, 2), quality=80, context_tokens=5
+        )
+
+    @pytest.mark.parametrize(
+        ("said", "text"),
+        [
+            ({"visoin": True}, r"unknown key providers\.acme\.models\.m\.visoin; did you mean vision\?"),
+            ({"quality": 101}, "<= 100"),
+            ({"context_tokens": 0}, ">= 1"),
+            ({"retires": "soon"}, "date"),
+        ],
+    )
+    def test_what_is_wrong_of_models(self, said: dict[str, object], text: str) -> None:
+        table = {"base_url": "http://127.0.0.1:9/v1", "models": {"m": said}}
+        with pytest.raises(ConfigError, match=text):
+            settings_from({"providers": {"acme": table}}, "x.toml")
+
+    def test_aliases(self) -> None:
+        told = {"fast": "a/b", "sure": {"models": ["fast", "c/d"], "free_to_paid": True}}
+        settings = settings_from({"aliases": told}, "x.toml")
+        assert settings.aliases["sure"] == AliasSettings(models=("fast", "c/d"), free_to_paid=True)
+        assert aliases_of(settings, "x.toml")["sure"].models == ("a/b", "c/d")
+
+    @pytest.mark.parametrize(
+        ("told", "text"),
+        [
+            ({"a": "b", "b": "a"}, r"x\.toml: aliases\.a leads back to itself: a -> b -> a"),
+            ({"a": {"modles": []}}, "modles"),
+            ({"a": 7}, r"aliases"),
+            ({"AUTO": "a/b"}, "not AUTO"),
+        ],
+    )
+    def test_wrong_aliases(self, told: dict[str, object], text: str) -> None:
+        with pytest.raises(ConfigError, match=text):
+            settings_from({"aliases": told}, "x.toml")

@@ -265,15 +265,27 @@ class SessionLimits(_Section, frozen=True):
     max_awake: Positive = 10_000
 
 
+class AliasSettings(_Section, frozen=True):
+    """A name of one's own for models: the one that is asked, and those that take its place when it fails, in their order.
+
+    `free_to_paid` is whether a model that costs may take the place of one that does not.
+    """
+
+    models: tuple[str, ...]
+    free_to_paid: bool = False
+
+
 class Settings(_Section, frozen=True):
     """The whole of `greenroom.toml`.
 
     `discover_local` is whether local servers are asked if they answer where no provider is configured and no key set.
+    `aliases` are names of one's own for models.
     """
 
     default_model: str | None = None
     discover_local: bool = True
     providers: dict[str, ProviderSettings] = {}
+    aliases: dict[str, str | AliasSettings] = {}
     storage: StorageSettings = StorageSettings()
     retries: Retries = Retries()
     budgets: BudgetSettings = BudgetSettings()

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import cast, get_args, get_origin
+from typing import TYPE_CHECKING, cast, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,6 +13,9 @@ from msgspec import Struct, structs
 
 from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS, RUN_HERE
 from greenroom.actors.settings import ProviderSettings, Secret, Settings
+
+if TYPE_CHECKING:
+    from greenroom.actors.catalog import Alias
 
 CONFIG_FILE = "greenroom.toml"
 DATABASE_FILE = "greenroom.db"
@@ -62,7 +65,24 @@ def settings_from(data: Mapping[str, object], where: str) -> Settings:
         raise ConfigError(f"{where}: {error}") from None
     for name, host in settings.providers.items():
         check_url(host.base_url, f"{where}: providers.{name}.base_url")
+    aliases_of(settings, where)
     return settings
+
+
+def aliases_of(settings: Settings, where: str) -> "dict[str, Alias]":
+    """The configured aliases with the models that they come to; `where` names the configuration in errors.
+
+    Raises:
+        ConfigError: one of them leads back to itself, names no model, or has a name that it cannot have.
+    """
+    if not settings.aliases:
+        return {}
+    from greenroom.actors.catalog.aliases import WrongAlias, flattened
+
+    try:
+        return flattened(settings.aliases)
+    except WrongAlias as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def read_key(name: str, host: ProviderSettings, environ: Mapping[str, str]) -> Secret | None:

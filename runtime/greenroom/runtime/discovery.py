@@ -13,7 +13,7 @@ import aiohttp
 from msgspec import Struct, structs
 
 from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS, SIMULATOR
-from greenroom.actors.providers.listing import PATHS, ListedModel, decode_listing
+from greenroom.actors.providers.listing import PATHS, ListedModel, Listing, decode_listing
 from greenroom.actors.providers.wire import RejectedAnswer
 from greenroom.actors.providers.wires import codec_for
 from greenroom.actors.settings import ProviderSettings, Secret, Settings
@@ -201,6 +201,19 @@ def _read(status: int, date: str | None, body: bytes, host: ProviderSettings, ur
     except RejectedAnswer:
         return Probe(status=status, date=date, problem=f"{url} answers, but with no list of models")
     return Probe(status=status, date=date, models=tuple(model.id for model in listed), listed=listed)
+
+
+async def list_models(chosen: Chosen, provider: str) -> Listing:
+    """What a provider in use says of its models, as the catalogue wants it. Raises nothing."""
+    host = chosen.providers[provider]
+    if host.serve is not None:
+        return Listing()
+    found = await probe(host, chosen.keys.get(provider))
+    if found.models is not None:
+        return Listing(models=found.listed)
+    answers = found.status is not None and found.status < 500 and not found.refuses_key
+    # Who answers otherwise keeps no list, as some hosts do not; its models can be named all the same.
+    return Listing() if answers else Listing(unreachable=found.problem)
 
 
 def is_local(base_url: str) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,8 @@ from greenroom.actors.flow import Closed, RuntimeFailed
 from greenroom.actors.kernel import ActorSystem, Clock
 from greenroom.actors.ledger import Budgets
 from greenroom.actors.settings import Settings
-from greenroom.runtime.config import database_url
-from greenroom.runtime.discovery import Chosen
+from greenroom.runtime.config import CONFIG_FILE, aliases_of, database_url
+from greenroom.runtime.discovery import Chosen, list_models
 from greenroom.runtime.job import Failure
 from greenroom.supervisors.tree import Tree, start_tree
 
@@ -62,6 +63,8 @@ class Life:
             database=database,
             providers_in_use=chosen.providers,
             keys=chosen.keys,
+            ask_models=partial(list_models, chosen),
+            aliases=aliases_of(settings, CONFIG_FILE),
             retries=settings.retries,
             supervision=settings.supervision,
             session_limits=settings.sessions,

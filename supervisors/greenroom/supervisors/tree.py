@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from greenroom.actors.catalog import Catalog, Records
+from greenroom.actors.catalog import Alias, Ask, Catalog, Records
 from greenroom.actors.events import Event
 from greenroom.actors.flow import Flow
 from greenroom.actors.kernel import ActorRef, ActorSystem
@@ -56,6 +56,8 @@ async def start_tree(
     database: "Database",
     providers_in_use: Mapping[str, ProviderSettings],
     keys: Mapping[str, Secret],
+    ask_models: Ask,
+    aliases: Mapping[str, Alias],
     retries: Retries,
     supervision: Supervision,
     session_limits: SessionLimits,
@@ -69,6 +71,8 @@ async def start_tree(
         database: opened already, which blocks and so belongs in a thread.
         providers_in_use: by name; their actors start when they are first spoken to.
         keys: the providers' keys.
+        ask_models: asks a provider for its models.
+        aliases: names of the user's own for models.
         retries: the retry policy.
         supervision: how many restarts each supervisor bears.
         session_limits: how long sessions stay awake, and how many.
@@ -91,7 +95,9 @@ async def start_tree(
     next_ticket = itertools.count(database.runtime_id << TICKET_BITS | 1).__next__
     children = [
         ChildSpec("store", Store, args=(database,), name="store"),
-        ChildSpec("catalog", Catalog, args=(providers_in_use, Records()), name="catalog"),
+        ChildSpec(
+            "catalog", Catalog, args=(providers_in_use, Records(), ask_models, aliases), name="catalog"
+        ),
         ChildSpec(
             "ledger",
             Ledger,

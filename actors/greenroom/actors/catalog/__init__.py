@@ -1,7 +1,13 @@
 """Which models there are, what they cost and can do, and which of them suits a call."""
 
+from greenroom.actors.catalog.actor import Ask as Ask
 from greenroom.actors.catalog.actor import Catalog as Catalog
+from greenroom.actors.catalog.actor import ListModels as ListModels
+from greenroom.actors.catalog.actor import ProviderModels as ProviderModels
 from greenroom.actors.catalog.actor import Resolve as Resolve
+from greenroom.actors.catalog.actor import TooManyChoices as TooManyChoices
+from greenroom.actors.catalog.aliases import Alias as Alias
+from greenroom.actors.catalog.cards import Card as Card
 from greenroom.actors.catalog.records import Measured as Measured
 from greenroom.actors.catalog.records import Records as Records
 from greenroom.actors.catalog.records import RouteRecord as RouteRecord

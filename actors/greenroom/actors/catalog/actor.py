@@ -1,30 +1,95 @@
-"""Which models there are: from a name to a provider, a codec and a price."""
+"""The catalogue: from a name to a route, from requirements to a choice, and what there is to choose from.
 
-from collections.abc import Mapping
+What hosts list is asked for when it is first needed, by a task of the catalogue's own, and kept for an hour; a failure
+for a minute. Callers who need the same list wait for the same task. A list that has aged is used on while it is asked
+for anew, so that a choice waits for a host only once.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 import anyio.to_thread
+import structlog
+from msgspec import Struct, structs
 
-from greenroom.actors.catalog.records import Records
-from greenroom.actors.catalog.routes import Route, find_route
-from greenroom.actors.kernel import Actor, Call, handles
-from greenroom.actors.prices import PriceTable
+from greenroom.actors.catalog.aliases import Alias
+from greenroom.actors.catalog.cards import Card, cards_of, retirement
+from greenroom.actors.catalog.limits import Candidate
+from greenroom.actors.catalog.records import NOTHING_MEASURED, Records
+from greenroom.actors.catalog.requirements import Choice, Choose, NothingEligible, Rejected
+from greenroom.actors.catalog.routes import Route, Unpriced, find_route
+from greenroom.actors.catalog.selection import choose
+from greenroom.actors.kernel import Actor, Call, Clock, Piped, Refused, ReplyTo, handles
+from greenroom.actors.prices import Price, PriceTable
+from greenroom.actors.providers.capabilities import configured_model
+from greenroom.actors.providers.listing import Listing
 from greenroom.actors.settings import ProviderSettings
 
+_log = structlog.get_logger(__name__)
 _MAX_ROUTES = 10_000
+_MAX_WAITING = 10_000
 _PRICED_FOR_S = 60.0
 """Some providers have hours of their own prices; a route is found anew once its price is so old."""
+_LISTED_FOR_S = 3600.0
+_FAILED_FOR_S = 60.0
+
+Ask = Callable[[str], Awaitable[Listing]]
+"""Asks a provider for its models. Raises nothing: what went wrong is in the answer."""
 
 
 class Resolve(Call[Route], frozen=True, resend=True):
-    """Find a model by `provider/model`, or by its bare name where a single provider is configured.
+    """Find a model by `provider/model`, by an alias, or by its bare name where a single provider is configured.
 
     Raises, at the caller:
-        UnknownModel: there is no such provider; the message names those there are.
+        UnknownModel: there is no such provider; the message names those there are, and models that look alike.
         Unpriced: the provider is not free and nobody says what the model costs.
     """
 
     model: str
+
+
+class ProviderModels(Struct, frozen=True, kw_only=True):
+    """A provider's models, and since when they are known.
+
+    `unreachable` says why it cannot be asked now, where it cannot; its models are then those that were known before,
+    or that the configuration names. `age_s` is how long ago it was asked.
+    """
+
+    provider: str
+    models: tuple[Card, ...]
+    unreachable: str | None
+    age_s: float
+
+
+class ListModels(Call[tuple[ProviderModels, ...]], frozen=True, resend=True):
+    """What models there are, of every provider in use, or of some.
+
+    Args:
+        providers: which; empty: all in use.
+        refresh: whether to ask the hosts anew, whatever is known already.
+    """
+
+    providers: tuple[str, ...] = ()
+    refresh: bool = False
+
+
+class _Known(Struct, frozen=True):
+    listing: Listing
+    cards: tuple[Card, ...]
+    at_s: float
+
+
+class _Waiting(Struct):
+    """Somebody who waits until what `providers` list is known."""
+
+    providers: set[str]
+    answer: Callable[[], None]
+    reply_to: ReplyTo[Choice] | ReplyTo[tuple[ProviderModels, ...]]
+
+
+class TooManyChoices(Refused):
+    """So many calls wait until hosts have listed their models that another one is not taken on."""
 
 
 class Catalog(Actor):
@@ -33,14 +98,28 @@ class Catalog(Actor):
     Args:
         providers: configured providers by name.
         records: what calls have shown of the models; it outlives this incarnation.
+        ask: asks a provider for its models.
+        aliases: names of the user's own for models.
     """
 
-    def __init__(self, providers: Mapping[str, ProviderSettings], records: Records) -> None:
+    def __init__(
+        self,
+        providers: Mapping[str, ProviderSettings],
+        records: Records,
+        ask: Ask,
+        aliases: Mapping[str, Alias] = {},
+    ) -> None:
         self._providers = providers
         self._records = records
+        self._ask = ask
+        self._aliases = aliases
         self._routes: dict[str, Route] = {}
         self._priced_until_s = 0.0
         self._prices: PriceTable | None = None
+        self._known: dict[str, _Known] = {}
+        self._asking: set[str] = set()
+        self._waiting: list[_Waiting] = []
+        self._warned: set[str] = set()
 
     async def init(self) -> None:
         self._prices = await anyio.to_thread.run_sync(PriceTable.load)
@@ -51,12 +130,202 @@ class Catalog(Actor):
         if clock.monotonic() >= self._priced_until_s:
             self._routes.clear()
             self._priced_until_s = clock.monotonic() + _PRICED_FOR_S
-        route = self._routes.get(message.model)
-        if route is None:
-            assert self._prices is not None, "init() loads the table"
-            if len(self._routes) >= _MAX_ROUTES:
-                self._routes.clear()
-            at = datetime.fromtimestamp(clock.time(), UTC)
-            route = find_route(message.model, self._providers, self._prices, at, self._records)
-            self._routes[message.model] = route
+        return self._routes.get(message.model) or self._found(message.model)
+
+    @handles
+    def choose(self, message: Choose, reply_to: ReplyTo[Choice]) -> None:
+        wanted = self._wanted(message.requirements.providers)
+        self._ask_again(wanted)
+        self._when_known(
+            [name for name in wanted if name not in self._known],
+            partial(self._choose, wanted, message, reply_to),
+            reply_to,
+        )
+
+    @handles
+    def models(self, message: ListModels, reply_to: ReplyTo[tuple[ProviderModels, ...]]) -> None:
+        wanted = self._wanted(message.providers)
+        if message.refresh:
+            self._asking_for(wanted)
+        else:
+            self._ask_again(wanted)
+        self._when_known(
+            [name for name in wanted if name in self._asking], partial(self._tell, wanted, reply_to), reply_to
+        )
+
+    async def handle_info(self, message: object) -> None:
+        if isinstance(message, Piped) and isinstance(message.tag, str):
+            self._learn(message.tag, message)
+
+    def _wanted(self, names: Iterable[str]) -> list[str]:
+        return [name for name in self._providers if name in names] if names else list(self._providers)
+
+    def _ask_again(self, providers: Iterable[str]) -> None:
+        """Ask those of whom nothing is known, or nothing of late."""
+        now_s = self.system.clock.monotonic()
+
+        def is_old(known: _Known) -> bool:
+            lasts_s = _LISTED_FOR_S if known.listing.unreachable is None else _FAILED_FOR_S
+            return now_s - known.at_s >= lasts_s
+
+        self._asking_for(name for name in providers if name not in self._known or is_old(self._known[name]))
+
+    def _asking_for(self, providers: Iterable[str]) -> None:
+        for name in providers:
+            if name not in self._asking:
+                self._asking.add(name)
+                before = self._known.get(name)
+                self.pipe_to_self(
+                    _listed(
+                        name,
+                        self._providers[name],
+                        ask=self._ask,
+                        before=before.listing if before is not None else Listing(),
+                        prices=self._table(),
+                        clock=self.system.clock,
+                    ),
+                    tag=name,
+                )
+
+    def _learn(self, name: str, piped: Piped) -> None:
+        self._asking.discard(name)
+        if piped.error is not None:
+            _log.error("listing models failed", provider=name, error=repr(piped.error))
+            failed = Listing(unreachable=f"its models could not be listed: {piped.error!r}")
+            self._known[name] = _Known(failed, (), self.system.clock.monotonic())
+        elif isinstance(piped.value, _Known):
+            self._known[name] = piped.value
+        for one in self._waiting:
+            one.providers.discard(name)
+        ready = [one for one in self._waiting if not one.providers]
+        self._waiting = [one for one in self._waiting if one.providers]
+        for one in ready:
+            if not one.reply_to.abandoned:
+                one.answer()
+
+    def _when_known(
+        self,
+        providers: Iterable[str],
+        answer: Callable[[], None],
+        reply_to: ReplyTo[Choice] | ReplyTo[tuple[ProviderModels, ...]],
+    ) -> None:
+        missing = set(providers)
+        if not missing:
+            answer()
+            return
+        if len(self._waiting) >= _MAX_WAITING:
+            self._waiting = [one for one in self._waiting if not one.reply_to.abandoned]
+        if len(self._waiting) >= _MAX_WAITING:
+            reply_to.refuse(TooManyChoices(f"{_MAX_WAITING} calls wait until models are listed"))
+        else:
+            self._waiting.append(_Waiting(missing, answer, reply_to))
+
+    def _tell(self, wanted: list[str], reply_to: ReplyTo[tuple[ProviderModels, ...]]) -> None:
+        now_s = self.system.clock.monotonic()
+        reply_to.reply(
+            tuple(
+                ProviderModels(
+                    provider=name,
+                    models=self._known[name].cards,
+                    unreachable=self._known[name].listing.unreachable,
+                    age_s=now_s - self._known[name].at_s,
+                )
+                for name in wanted
+            )
+        )
+
+    def _choose(self, wanted: list[str], message: Choose, reply_to: ReplyTo[Choice]) -> None:
+        try:
+            choice = self._chosen(wanted, message)
+        except NothingEligible as refusal:
+            reply_to.refuse(refusal)
+            return
+        reply_to.reply(choice)
+
+    def _chosen(self, wanted: list[str], message: Choose) -> Choice:
+        """The choice. The winner's price is looked up anew, since some depend on the hour, and counted if it differs."""
+        candidates = self._candidates(wanted)
+        unreachable = tuple(
+            Rejected(name, known.listing.unreachable)
+            for name in wanted
+            if (known := self._known[name]).listing.unreachable is not None
+        )
+        today = _utc(self.system.clock).date()
+        while True:
+            choice = choose(list(candidates.values()), message, today, unreachable)
+            winner = candidates[choice.model]
+            price = self._price_now(winner.card)
+            if price == winner.card.price:
+                self._records.take_turn(self._records.of(winner.card.provider, winner.card.model))
+                return choice
+            candidates[choice.model] = structs.replace(winner, card=structs.replace(winner.card, price=price))
+
+    def _candidates(self, wanted: list[str]) -> dict[str, Candidate]:
+        now_s = self.system.clock.monotonic()
+        in_flight = self._records.in_flight()
+        found: dict[str, Candidate] = {}
+        for name in wanted:
+            load = in_flight.get(name, 0) / self._providers[name].limits.concurrency
+            for card in self._known[name].cards:
+                record = self._records.known(name, card.model)
+                found[card.name] = Candidate(
+                    card,
+                    NOTHING_MEASURED if record is None else record.measured(now_s),
+                    load,
+                    0 if record is None else record.turn,
+                )
+        return found
+
+    def _price_now(self, card: Card) -> Price | None:
+        try:
+            return self.resolve(Resolve(card.name)).price
+        except Unpriced:
+            return None
+
+    def _found(self, name: str) -> Route:
+        """A route that is not known yet."""
+        if len(self._routes) >= _MAX_ROUTES:
+            self._routes.clear()
+        route = find_route(
+            name,
+            self._providers,
+            self._table(),
+            _utc(self.system.clock),
+            records=self._records,
+            aliases=self._aliases,
+        )
+        self._warn_if_retired(route)
+        self._routes[name] = route
         return route
+
+    def _warn_if_retired(self, route: Route) -> None:
+        """Say once of a model that its date has come; whether it still answers, its provider knows."""
+        name = f"{route.provider}/{route.model}"
+        known = self._known.get(route.provider)
+        listed = next((c.retires for c in known.cards if c.model == route.model), None) if known else None
+        own = configured_model(route.settings.models, route.model)
+        retires = listed or (own.retires if own else None) or retirement(route.provider, route.model)
+        if retires is not None and retires <= _utc(self.system.clock).date() and name not in self._warned:
+            if len(self._warned) < _MAX_ROUTES:
+                self._warned.add(name)
+            _log.warning("model retired", model=name, retired=retires.isoformat())
+
+    def _table(self) -> PriceTable:
+        assert self._prices is not None, "init() loads the table"
+        return self._prices
+
+
+def _utc(clock: Clock) -> datetime:
+    return datetime.fromtimestamp(clock.time(), UTC)
+
+
+async def _listed(
+    name: str, settings: ProviderSettings, *, ask: Ask, before: Listing, prices: PriceTable, clock: Clock
+) -> _Known:
+    """What a provider lists now, and the cards of its models; where it cannot be asked, of those it had before."""
+    listing = await ask(name)
+    if listing.unreachable is not None:
+        listing = structs.replace(listing, models=before.models)
+    # Looking up a thousand prices takes longer than the loop may be held.
+    cards = await anyio.to_thread.run_sync(cards_of, name, settings, listing, prices, _utc(clock))
+    return _Known(listing, cards, clock.monotonic())

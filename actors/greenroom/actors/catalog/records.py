@@ -27,6 +27,9 @@ class Measured(Struct, frozen=True, gc=False):
     failure_share: float
 
 
+NOTHING_MEASURED = Measured(0, 0, None, None, None, 0.0)
+
+
 class RouteRecord:
     """The record of one model at one provider."""
 
@@ -143,9 +146,13 @@ class Records:
         """The record of a model, where there is one."""
         return self._records.get((provider, model))
 
-    def in_flight(self, provider: str) -> int:
-        """Attempts in flight at a provider, over all of its models."""
-        return sum(record.in_flight for (host, _), record in self._records.items() if host == provider)
+    def in_flight(self) -> dict[str, int]:
+        """Attempts in flight by provider, over all of its models; nobody where there are none."""
+        busy: dict[str, int] = {}
+        for (provider, _), record in self._records.items():
+            if record.in_flight:
+                busy[provider] = busy.get(provider, 0) + record.in_flight
+        return busy
 
     def take_turn(self, record: RouteRecord) -> None:
         """Note that a model was chosen, after all that were before."""

@@ -2,9 +2,10 @@
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from greenroom.actors.kernel import Call, Refused
+from greenroom.actors.prices import pico_usd
 from greenroom.actors.settings import Usd
 
 AUTO = "AUTO"
@@ -40,6 +41,9 @@ class Requirements(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         providers: the only providers allowed; empty: all in use.
         models: the only models allowed, as names or patterns: `openai/gpt-5*`, `*-mini`.
         exclude: models not allowed, likewise.
+
+    Raises:
+        ValueError: one of them is no number that makes sense; the message names it.
     """
 
     context_tokens: int | None = None
@@ -56,6 +60,24 @@ class Requirements(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     providers: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("context_tokens", "max_output_tokens"):
+            count: object = getattr(self, name)
+            if count is not None and (type(count) is not int or count < 1):
+                raise ValueError(f"{name}={count!r}: a number of tokens, 1 or more")
+        for name in ("max_input_usd_per_mtok", "max_output_usd_per_mtok", "max_usd"):
+            value: Usd | None = getattr(self, name)
+            try:
+                _ = None if value is None else pico_usd(value)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        if self.max_latency_s is not None and not self.max_latency_s > 0:
+            raise ValueError(f"max_latency_s={self.max_latency_s!r}: a number of seconds above 0")
+        for name in ("providers", "models", "exclude"):
+            if isinstance(names := getattr(self, name), str):
+                raise ValueError(f"{name}={names!r}: several names, such as ({names!r},)")  # noqa: TRY004 - as all others here
+            structs.force_setattr(self, name, tuple(names))
 
 
 class Scored(Struct, frozen=True, gc=False):
@@ -106,8 +128,9 @@ class Choose(Call[Choice], frozen=True, kw_only=True, resend=True):
     Args:
         requirements: what it must have.
         strategy: which of those that have it.
-        input_tokens: the most tokens that go in.
-        output_tokens: the most that come out.
+        input_tokens: how many are likely to go in; 0: not known.
+        input_bound: the most that can go in, which limits are held to; 0: `input_tokens`.
+        output_tokens: the most that can come out; 0: not known.
 
     Raises, at the caller:
         NothingEligible: no model meets the requirements.
@@ -116,4 +139,10 @@ class Choose(Call[Choice], frozen=True, kw_only=True, resend=True):
     requirements: Requirements = Requirements()
     strategy: Strategy = "balanced"
     input_tokens: int = 0
+    input_bound: int = 0
     output_tokens: int = 0
+
+    @property
+    def most_input_tokens(self) -> int:
+        """What limits are held to."""
+        return max(self.input_tokens, self.input_bound)

@@ -37,6 +37,16 @@ class ListedModel(Struct, frozen=True):
     capabilities: Capabilities = Capabilities()
 
 
+class Listing(Struct, frozen=True, kw_only=True):
+    """What a host said when it was asked for its models.
+
+    `models` is None where it did not tell: either it has no list, or `unreachable` says why it cannot be asked at all.
+    """
+
+    models: tuple[ListedModel, ...] | None = None
+    unreachable: str | None = None
+
+
 class _Entry(Struct, gc=False):
     id: str | None = None
     name: str | None = None
