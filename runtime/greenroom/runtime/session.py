@@ -1,6 +1,6 @@
 """A session's handle: what `Runtime.session` gives; and conversations as documents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal, TypedDict, Unpack
 
@@ -21,6 +21,7 @@ from greenroom.actors.session import (
     SettingsChange,
     Window,
     check_name,
+    no_checkpoint,
 )
 from greenroom.actors.session.messages import Change, Delete, Fill, Mark, Move, Open
 from greenroom.actors.session.records import read_chain
@@ -192,14 +193,7 @@ class Session:
         """
         status = await self.status()
         entries = await self._turns(status, at)
-        on_the_way = {entry.seq for entry in entries}
-        places = {name: seq for name, seq in status.checkpoints.items() if seq is None or seq in on_the_way}
-        return ExportedSession(
-            name=self.name,
-            settings=status.settings,
-            turns=tuple(map(_exported, entries)),
-            checkpoints=places,
-        )
+        return document_of(self.name, status.settings, entries, status.checkpoints)
 
     async def open(self, change: SettingsChange) -> SessionSettings:
         """Have the session on disk, with these changes of its settings."""
@@ -274,8 +268,7 @@ def place_of(status: SessionStatus, checkpoint: str) -> int | None:
         SessionRefused: there is none of this name.
     """
     if checkpoint not in status.checkpoints:
-        known = ", ".join(status.checkpoints) or "none"
-        raise SessionRefused(f"session {status.name!r} has no checkpoint {checkpoint!r}; there are: {known}")
+        raise no_checkpoint(status.name, checkpoint, status.checkpoints)
     return status.checkpoints[checkpoint]
 
 
@@ -305,6 +298,19 @@ def fill_of(document: ExportedSession, next_ticket: Callable[[], int]) -> Fill:
     except KeyError as error:
         raise SessionRefused(f"the document of session {document.name!r} has no turn {error}") from None
     return Fill(document.settings, entries, places)
+
+
+def document_of(
+    name: str, settings: SessionSettings, entries: Sequence[Entry], checkpoints: Mapping[str, int | None]
+) -> ExportedSession:
+    """A session as a document: what was said on one way through it, and the checkpoints on that way."""
+    on_the_way = {entry.seq for entry in entries}
+    return ExportedSession(
+        name=name,
+        settings=settings,
+        turns=tuple(map(_exported, entries)),
+        checkpoints={place: seq for place, seq in checkpoints.items() if seq is None or seq in on_the_way},
+    )
 
 
 def _exported(entry: Entry) -> ExportedTurn:

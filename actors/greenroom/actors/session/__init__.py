@@ -18,6 +18,7 @@ from greenroom.actors.session.state import (
     UnknownSession,
     Window,
     check_name,
+    no_checkpoint,
 )
 
 __all__ = (
@@ -42,4 +43,5 @@ __all__ = (
     "UnknownSession",
     "Window",
     "check_name",
+    "no_checkpoint",
 )

@@ -37,6 +37,7 @@ from greenroom.actors.session.state import (
     SessionSettings,
     Totals,
     UnknownSession,
+    no_checkpoint,
 )
 from greenroom.actors.storage import Commit, Write, WriteRejected
 
@@ -264,8 +265,7 @@ class Session(Actor):
     async def _place(self, to: int | str | None) -> int | None:
         if isinstance(to, str):
             if to not in self._checkpoints:
-                known = ", ".join(self._checkpoints) or "none"
-                raise SessionRefused(f"session {self._id!r} has no checkpoint {to!r}; there are: {known}")
+                raise no_checkpoint(self._id, to, self._checkpoints)
             return self._checkpoints[to]
         if to is not None and not await records.has_entry(self._store, self._id, to):
             raise SessionRefused(f"session {self._id!r} has no turn {to}")

@@ -1,15 +1,14 @@
 """Sessions as the database knows them."""
 
-from collections.abc import AsyncIterator
-from typing import cast
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Protocol, cast
 
 import msgspec
 
 from greenroom.actors import storage
-from greenroom.actors.kernel import ActorRef
 from greenroom.actors.providers import Message
 from greenroom.actors.session.state import Entry, Kind, SessionSettings, Totals
-from greenroom.actors.storage import Query, Write
+from greenroom.actors.storage import Query, Rows, Write
 
 _LOADED_BYTES = 8 * 1024 * 1024
 """What of a conversation is read when it wakes: more than any model's context holds."""
@@ -18,6 +17,12 @@ _AFTER_EVERYTHING = 2**31 - 1
 _Row = tuple[int, int, Kind, int | None, int | None, bytes, str | None, int, int, int, int, int]
 _decode = msgspec.json.Decoder(tuple[Message, ...]).decode
 encode_messages = msgspec.json.Encoder().encode
+
+
+class Reader(Protocol):
+    """Who answers queries: the store, or a database that is open for reading."""
+
+    def call(self, message: Query, *, timeout: float | None = ...) -> Coroutine[Any, Any, Rows]: ...
 
 
 class Chain:
@@ -37,19 +42,19 @@ class Chain:
         self.whole = False
 
 
-async def read_settings(store: ActorRef, session_id: str) -> SessionSettings | None:
+async def read_settings(store: Reader, session_id: str) -> SessionSettings | None:
     """A session's settings; None: there is no such session."""
     rows = await store.call(Query(storage.SESSION_SETTINGS, {"session_id": session_id}))
     return msgspec.json.decode(cast("str", rows[0][0]), type=SessionSettings) if rows else None
 
 
 async def read_chain(
-    store: ActorRef, session_id: str, *, head_seq: int | None = None, most_bytes: int | None = _LOADED_BYTES
+    store: Reader, session_id: str, *, head_seq: int | None = None, most_bytes: int | None = _LOADED_BYTES
 ) -> Chain:
     """The way to the head of a session, or to another entry of it.
 
     Args:
-        store: the store, by name.
+        store: the store, or whoever reads.
         session_id: the session's name.
         head_seq: the entry to which the way leads; None: where the session is.
         most_bytes: of messages, after which nothing older is read; None: all of it.
@@ -76,7 +81,7 @@ async def read_chain(
     return chain
 
 
-async def _backwards(store: ActorRef, session_id: str, head_seq: int | None) -> AsyncIterator[Entry]:
+async def _backwards(store: Reader, session_id: str, head_seq: int | None) -> AsyncIterator[Entry]:
     before = _AFTER_EVERYTHING if head_seq is None else head_seq + 1
     while True:
         rows = await store.call(
@@ -109,19 +114,19 @@ def _entry(row: tuple[object, ...]) -> Entry:
     )
 
 
-async def read_checkpoints(store: ActorRef, session_id: str) -> dict[str, int | None]:
+async def read_checkpoints(store: Reader, session_id: str) -> dict[str, int | None]:
     """The places that have a name, oldest first."""
     rows = await store.call(Query(storage.CHECKPOINTS, {"session_id": session_id}))
     return {cast("str", name): cast("int | None", seq) for name, seq in rows}
 
 
-async def has_entry(store: ActorRef, session_id: str, seq: int) -> bool:
+async def has_entry(store: Reader, session_id: str, seq: int) -> bool:
     """Whether there is a turn or summary of this number."""
     rows = await store.call(Query(storage.TURN_AT, {"session_id": session_id, "seq": seq}))
     return bool(rows)
 
 
-async def read_totals(store: ActorRef, session_id: str) -> Totals:
+async def read_totals(store: Reader, session_id: str) -> Totals:
     """What everything comes to that was ever recorded in a session."""
     rows = await store.call(Query(storage.SESSION_TOTALS, {"session_id": session_id}))
     return Totals(*(int(str(value)) for value in rows[0]))

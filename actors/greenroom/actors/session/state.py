@@ -1,5 +1,6 @@
 """A conversation as data: its settings, what was said, and what its turns need of each other."""
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Annotated, Literal
 
@@ -181,6 +182,13 @@ class Memory:
         """The turn is over, or was never begun."""
         if self.speaker == ticket:
             self.speaker = None
+
+
+def no_checkpoint(session_id: str, name: str, known: Iterable[str]) -> SessionRefused:
+    """The refusal of a checkpoint that there is not."""
+    return SessionRefused(
+        f"session {session_id!r} has no checkpoint {name!r}; there are: {', '.join(known) or 'none'}"
+    )
 
 
 def check_name(name: str) -> str:

@@ -1,6 +1,5 @@
 """The `greenroom` command."""
 
-import inspect
 from typing import Annotated
 
 import typer
@@ -10,7 +9,9 @@ from greenroom.runtime.cli.costs import costs
 from greenroom.runtime.cli.doctor import doctor
 from greenroom.runtime.cli.init import init
 from greenroom.runtime.cli.models import models
+from greenroom.runtime.cli.output import help_of
 from greenroom.runtime.cli.run import run
+from greenroom.runtime.cli.sessions import app as sessions
 from greenroom.runtime.cli.simulate import simulate
 
 app = typer.Typer(
@@ -26,8 +27,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (run, ask, costs, simulate, models, init, doctor):
-    # Click keeps the line breaks of paragraphs under a backspace character, which raw docstrings spell out.
-    app.command(help=inspect.cleandoc(_command.__doc__ or "").replace(r"\b", "\b"))(_command)
+    app.command(help=help_of(_command))(_command)
+
+app.add_typer(sessions, name="sessions")
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer hands a flag's value by position

@@ -1,7 +1,9 @@
 """How commands speak: people get text on standard error and tables on standard output, programs get JSON."""
 
+import inspect
 import re
 import sys
+from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
 from typing import NoReturn, cast
 
@@ -53,6 +55,13 @@ def _in_full(value: object) -> object:
     if isinstance(plain_value, list):
         return [_in_full(inner) for inner in cast("list[object]", plain_value)]
     return plain_value
+
+
+def help_of(command: Callable[..., None]) -> str:
+    """A command's docstring as its help. Click keeps the line breaks of paragraphs under a backspace character, which
+    raw docstrings spell out.
+    """
+    return inspect.cleandoc(command.__doc__ or "").replace(r"\b", "\b")
 
 
 def money(cost_usd: Decimal) -> str:
