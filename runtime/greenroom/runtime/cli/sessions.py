@@ -184,14 +184,15 @@ def delete(
     note(f"{len(names)} deleted")
 
 
-for _name, _command in {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_,
     "show": show,
     "export": export,
     "import": import_,
     "branch": branch,
     "delete": delete,
-}.items():
+}
+for _name, _command in _COMMANDS.items():
     app.command(_name, help=help_of(_command))(_command)
 
 
