@@ -10,8 +10,16 @@ from tests.inside import NOTHING, granted
 from greenroom.actors.limiter import BATCH, INTERACTIVE
 from greenroom.actors.providers import ChatRequest, ImagePart, ImageUrl, TextPart
 from greenroom.actors.settings import PriceSettings
+from greenroom.actors.tools import ToolTerms
 from greenroom.runtime import Message, OptionInvalid, Options
-from greenroom.runtime.options import Messages, TermsOptions, read_only_terms, read_request, read_terms
+from greenroom.runtime.options import (
+    Messages,
+    TermsOptions,
+    ToolOptions,
+    read_only_terms,
+    read_options,
+    read_terms,
+)
 from greenroom.runtime.testing import runtime_with
 
 pytestmark = pytest.mark.anyio
@@ -36,14 +44,15 @@ EVERY: Options = {
 
 
 def read(options: Options) -> None:
-    read_request("a/b", "x", options)
-    read_terms(options)
+    read_options("a/b", "x", options)
 
 
 def test_the_table_for_checkers_and_the_one_for_msgspec_have_the_same_names() -> None:
     request = {field.name for field in structs.fields(ChatRequest)} - {"model", "messages"}
-    assert get_type_hints(Options).keys() - get_type_hints(TermsOptions).keys() == request
     assert EVERY.keys() == request
+    assert get_type_hints(ToolOptions).keys() == {"tools", *ToolTerms.__struct_fields__}
+    known = {*request, *get_type_hints(TermsOptions), *ToolTerms.__struct_fields__}
+    assert get_type_hints(Options).keys() == known
 
 
 async def test_every_option_reaches_the_provider() -> None:
@@ -57,7 +66,7 @@ async def test_every_option_reaches_the_provider() -> None:
     for asked in provider.received:
         assert sent.items() <= asked.body.items()
         assert asked.body["prompt_cache_key"] == "k"
-    request = read_request("a/b", "x", EVERY)
+    request = read_options("a/b", "x", EVERY).request
     assert (request.logprobs, request.top_logprobs) == (True, 2)
 
 
@@ -79,7 +88,7 @@ async def test_messages_may_be_dicts_in_openais_shape() -> None:
         {"role": "tool", "tool_call_id": "c1", "content": "a cat"},
         Message("user", "Sure?"),
     ]
-    request = read_request("a/b", conversation, {})
+    request = read_options("a/b", conversation, {}).request
     assert request.messages[1].content == (
         TextPart("What is it?"),
         ImagePart(ImageUrl("https://x.example/a.png", "low")),
@@ -114,7 +123,7 @@ async def test_messages_may_be_dicts_in_openais_shape() -> None:
         ({"logprobs": "yes"}, "logprobs", "got `str`"),
         ({"response_format": "json"}, "response_format", "'json': Expected `object`"),
         ({"response_format": {"type": object}}, "response_format", "type"),
-        ({"tools": {"name": "x"}}, "tools", "Expected `array`"),
+        ({"tools": {"name": "x"}}, "tools", "must be a list of functions"),
         ({"tool_choice": 5}, "tool_choice", "5: Expected"),
         ({"extra": [1]}, "extra", "must be a dict"),
         ({"extra": {"x": object()}}, "extra", "x cannot be written as JSON"),
@@ -167,7 +176,7 @@ def test_a_wrong_option_is_named(options: Options, option: str, why: str) -> Non
 )
 def test_what_is_no_conversation_is_refused_with_its_place(messages: Messages, why: str) -> None:
     with pytest.raises(OptionInvalid, match=f"^messages: .*{why}"):
-        read_request("a/b", messages, {})
+        read_options("a/b", messages, {})
 
 
 async def test_nothing_is_held_or_sent_for_what_is_wrong() -> None:

@@ -37,6 +37,7 @@ from greenroom.actors.providers import ChatRequest, Message
 from greenroom.actors.providers.openai.stream import ChatStreamDecoder
 from greenroom.actors.settings import Retries, Stalls
 from greenroom.runtime import (
+    CallEvent,
     EventStream,
     Finished,
     ProviderError,
@@ -44,7 +45,6 @@ from greenroom.runtime import (
     Reply,
     Runtime,
     Started,
-    StreamEvent,
     TextDelta,
     Usage,
 )
@@ -65,9 +65,9 @@ def ask(rt: Runtime, prompt: str = "hello", timeout_s: float | None = None) -> E
     return rt.stream("acme/fast", prompt, max_tokens=MAX_TOKENS, timeout_s=timeout_s)
 
 
-async def told(stream: EventStream) -> tuple[list[StreamEvent], Reply | ProviderFailed]:
+async def told(stream: EventStream) -> tuple[list[CallEvent], Reply | ProviderFailed]:
     """Everything a stream tells, and what it comes to."""
-    events: list[StreamEvent] = []
+    events: list[CallEvent] = []
     try:
         async with stream as listening:
             async for event in listening:
@@ -77,13 +77,13 @@ async def told(stream: EventStream) -> tuple[list[StreamEvent], Reply | Provider
         return events, failure
 
 
-def text_of(events: list[StreamEvent]) -> str:
+def text_of(events: list[CallEvent]) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
 async def failing(
     script: Script, directory: Path, stalls: Stalls | None = None, timeout_s: float | None = None
-) -> tuple[list[StreamEvent], ProviderError]:
+) -> tuple[list[CallEvent], ProviderError]:
     """How a stream of one attempt fails. Its connection must be closed, and all it had given back."""
     async with (
         raw_server(script) as server,

@@ -18,7 +18,7 @@ from tests.providers.asking import LOOKED, raw, tool
 from greenroom.actors.events import ErrorKind, FinishReason, ProviderFailed, Usage
 from greenroom.actors.providers import ChatRequest, Message
 from greenroom.actors.settings import Retries
-from greenroom.runtime import Finished, ProviderError, Reply, Runtime, StreamEvent, TextDelta
+from greenroom.runtime import CallEvent, Finished, ProviderError, Reply, Runtime, TextDelta
 from greenroom.runtime.testing import HastyClock
 
 pytestmark = [pytest.mark.anyio, needs_aimock]
@@ -134,7 +134,7 @@ async def test_failure(house: House, prompt: str, provider: str, streamed: bool)
 
 @pytest.mark.parametrize("provider", SPOKEN)
 async def test_r4_a_stream_that_breaks_off_is_an_error_after_what_came(house: House, provider: str) -> None:
-    told: list[StreamEvent] = []
+    told: list[CallEvent] = []
     with suppress(ProviderFailed):
         async with tree(house.rt).flow.stream(house.request(provider, "break off")) as events:
             async for event in events:

@@ -18,6 +18,7 @@ from greenroom.actors.events import (
     ReasoningState,
     TokenLogprob,
     ToolCall,
+    ToolResult,
     Tried,
     Usage,
 )
@@ -28,7 +29,7 @@ from greenroom.actors.limiter import INTERACTIVE, Admit
 from greenroom.actors.local import LocalLine
 from greenroom.actors.pool import Sockets
 from greenroom.actors.prices import Price, usd
-from greenroom.actors.providers import Completion, WireRequest
+from greenroom.actors.providers import Completion, FunctionCall, Message, RequestedTool, WireRequest
 
 
 class Closed(Refused):
@@ -150,6 +151,9 @@ class Reply(Struct, frozen=True, kw_only=True):
     `reasoning_state` goes back to the provider with the assistant's message, `Message.reasoning_state`. `tried` tells
     of each attempt, in the order in which they ended: `attempts` counts them. `dropped` are options that the model cannot
     take, and was not sent, as `unsupported="drop"` says.
+
+    Where tools were run, `tool_results` are what they gave, `tool_messages` what was said before this answer to have
+    them run, and all that is added up is of all rounds together.
     """
 
     text: str
@@ -169,11 +173,26 @@ class Reply(Struct, frozen=True, kw_only=True):
     reasoning_state: ReasoningState | None = None
     tried: tuple[Tried, ...] = ()
     dropped: tuple[str, ...] = ()
+    tool_results: tuple[ToolResult, ...] = ()
+    tool_messages: tuple[Message, ...] = ()
 
     @property
     def cost_usd(self) -> Decimal:
         """What all attempts were charged, exact."""
         return usd(self.cost_pusd)
+
+    @property
+    def new_messages(self) -> tuple[Message, ...]:
+        """What this adds to its conversation: messages of tools, then the answer. Put the next question behind them."""
+        calls = tuple(RequestedTool(c.id, FunctionCall(c.name, c.arguments)) for c in self.tool_calls)
+        answer = Message(
+            "assistant",
+            self.text or None,
+            tool_calls=calls or None,
+            refusal=self.refusal,
+            reasoning_state=self.reasoning_state,
+        )
+        return (*self.tool_messages, answer)
 
 
 def reply_of(call: CallState, completion: Completion, request_id: str | None) -> Reply:

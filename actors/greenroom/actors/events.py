@@ -234,6 +234,17 @@ class ToolCallDelta(Struct, frozen=True, gc=False):
     name: str = ""
 
 
+class ToolResult(Struct, frozen=True):
+    """What came of a tool call: `output` is what the model was told, an error's words where it `failed`."""
+
+    id: str
+    name: str
+    arguments: str
+    output: str
+    failed: bool
+    duration_s: float
+
+
 class ReasoningState(Struct, frozen=True):
     """What a provider wants back, unread, with the assistant's message: signed or encrypted thoughts, as JSON.
 
@@ -256,6 +267,9 @@ Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta
 
 StreamEvent = Started | Delta | Usage | ReasoningState | Finished | ProviderError
 """What a stream consists of, whatever the provider."""
+
+CallEvent = StreamEvent | ToolResult
+"""What a caller is told of: the providers' events, and what tools gave between two answers."""
 
 StreamState = Literal["new", "open", "closed"]
 

@@ -31,6 +31,7 @@ from greenroom.actors.call import (
 )
 from greenroom.actors.catalog import Route
 from greenroom.actors.embedding import Embeddings, embed_in_parts
+from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import (
     Event,
     Finished,
@@ -52,7 +53,7 @@ from greenroom.actors.providers import (
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest
 from greenroom.actors.retry import RetryPolicy, Verdict
 from greenroom.actors.settings import Retries
-from greenroom.actors.streaming import EventStream, LiveStream
+from greenroom.actors.streaming import CallStream, LiveStream
 from greenroom.actors.ways import Question, Ways
 
 __all__ = ["NO_TERMS", "Closed", "Flow", "Reply", "RuntimeFailed", "Terms", "again"]
@@ -163,7 +164,7 @@ class Flow:
             _, live = await self._unless_closed(asking)
             return live
 
-        return EventStream(begin, self._done, self._gave_up)
+        return CallStream(begin, self._done, self._gave_up)
 
     async def embed(self, request: EmbeddingRequest, terms: Terms = NO_TERMS) -> Embeddings:
         """Turn texts into vectors. More of them than one request may hold are asked for one request after another,

@@ -50,6 +50,21 @@ def check_schema(schema: Schema) -> None:
             raise ValueError("JSON Schema: a $ref within its choices leads in a circle") from None
 
 
+def named_in_place(schema: Schema) -> Schema:
+    """The schema of a named type with the type itself at its root, where a generator put a `$ref` to it."""
+    definitions, ref = schema.get("$defs"), schema.get("$ref")
+    if not is_object(definitions) or not isinstance(ref, str):
+        return schema
+    name = ref.rpartition("/")[2]
+    root = definitions[name]
+    if not is_object(root):
+        return schema
+    others = {other: said for other, said in definitions.items() if other != name}
+    if f"'{ref}'" in repr((root, others)):
+        others = dict(definitions)  # it holds others of its kind
+    return {**root, "$defs": others} if others else root
+
+
 def problem(schema: Schema, value: object) -> str | None:
     """What is wrong with `value`, and where; None: nothing.
 

@@ -1,4 +1,4 @@
-"""A streamed call: `LiveStream` is one attempt that is being answered, `EventStream` is what a caller iterates.
+"""A streamed call: `LiveStream` is one attempt that is being answered, `CallStream` is what a caller iterates.
 
 An attempt counts as answered with its first content. Before it, a failure is the flow's to try again; after it,
 nothing is, so no text is ever told twice or spliced together from two answers.
@@ -12,6 +12,7 @@ from typing import Final, Self, get_args
 
 from greenroom.actors.attempt import Attempt, Attempts
 from greenroom.actors.call import CallState, Reply
+from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import (
     Delta,
     ErrorKind,
@@ -191,12 +192,8 @@ class LiveStream:
         self._ended(self)
 
 
-class EventStream:
-    """The events of one streamed answer: `async with ... as events`, then `async for event in events`.
-
-    The last event is `Finished` or `ProviderError`, exactly one of them. After a `ProviderError` the iteration raises
-    `ProviderFailed`, so that a truncated answer is nowhere mistaken for a whole one. Leaving the block early closes
-    the connection and settles what came, marked estimated.
+class CallStream(EventStream):
+    """The events of one streamed call.
 
     Args:
         begin: has the question asked, up to the first content.
@@ -210,22 +207,15 @@ class EventStream:
         answered: Callable[[CallState, Attempt, Completion], Reply],
         gave_up: Callable[[LiveStream, ProviderError], None],
     ) -> None:
+        super().__init__()
         self._begin = begin
         self._answered = answered
         self._gave_up = gave_up
         self._live: LiveStream | None = None
-        self._failure: ProviderFailed | None = None
         self._failure_told = False
-        self._reply: Reply | None = None
 
     async def __aenter__(self) -> Self:
-        """Ask, and wait for the first content, however many attempts it takes.
-
-        Raises:
-            Refused: as `Flow.chat`. A provider's failure is not raised here: it is the stream's one event.
-
-        Cancelling closes the connection and settles what was asked.
-        """
+        """See `EventStream.__aenter__`."""
         if self._live is not None or self._failure is not None:
             raise RuntimeError("this stream was entered before: ask for another")
         try:
@@ -243,18 +233,8 @@ class EventStream:
                 self._fail(live, live.failure)  # a limit ended it, and nobody read on
             await live.aclose()
 
-    def __aiter__(self) -> Self:
-        return self
-
     async def __anext__(self) -> StreamEvent:
-        """The next event.
-
-        Raises:
-            ProviderFailed: after the event that told of it.
-            Closed: the runtime was left meanwhile.
-
-        Cancelling leaves the stream as it was: it can be read on.
-        """
+        """See `EventStream.__anext__`."""
         if self._failure is not None:
             if self._failure_told:
                 raise self._failure
@@ -275,29 +255,9 @@ class EventStream:
             self._reply = self._answered(live.call, live.attempt, live.completion())
         return event
 
-    @property
-    def reply(self) -> Reply:
-        """The whole answer, put together, with what it cost.
-
-        Raises:
-            ProviderFailed: the stream failed.
-            RuntimeError: it has not ended yet.
-        """
-        if self._failure is not None:
-            raise self._failure
-        if self._reply is None:
-            raise RuntimeError("the stream has not ended: iterate to its end, or await finish()")
-        return self._reply
-
     def _fail(self, live: LiveStream, failure: ProviderFailed) -> None:
         self._failure = live.call.failure(failure.error)
         self._gave_up(live, failure.error)
-
-    async def finish(self) -> Reply:
-        """Take the rest of the events, and return the whole answer. Raises as the iteration does."""
-        async for _ in self:
-            pass
-        return self.reply
 
 
 def _error(failure: ExchangeFailed) -> ProviderError:

@@ -11,12 +11,11 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 import msgspec
 from msgspec import Raw, Struct, structs
 
-from greenroom.actors.call import Reply
-from greenroom.actors.events import ProviderError, ProviderFailed, Tried, Usage
-from greenroom.actors.flow import NO_TERMS, Flow, Terms
-from greenroom.actors.json_schema import check_schema, is_array, is_object, problem
+from greenroom.actors.asks import Asker, Asks
+from greenroom.actors.call import NO_TERMS, Reply, Terms
+from greenroom.actors.events import ProviderError, ProviderFailed, Usage
+from greenroom.actors.json_schema import check_schema, is_array, is_object, named_in_place, problem
 from greenroom.actors.kernel import Clock
-from greenroom.actors.ledger import Budget, BudgetExceeded
 from greenroom.actors.providers import ChatRequest, Message
 
 T = TypeVar("T")
@@ -124,20 +123,9 @@ class _Asking(Struct, Generic[T]):
 
     form: Form[T]
     request: ChatRequest
-    budget_pusd: int | None
-    ends_s: float | None
+    asks: Asks
     in_words: bool = False
-    cost_pusd: int = 0
-    usage: Usage = Usage()
-    attempts: int = 0
-    tried: tuple[Tried, ...] = ()
     rejected: tuple[Rejected, ...] = ()
-
-    def add(self, reply: Reply) -> None:
-        self.cost_pusd += reply.cost_pusd
-        self.usage += reply.usage
-        self.attempts += reply.attempts
-        self.tried += reply.tried
 
     def reject(self, reply: Reply, why: str) -> None:
         """Have the next ask show the model its answer and what was wrong with it."""
@@ -148,14 +136,13 @@ class _Asking(Struct, Generic[T]):
             f"This is not the JSON that was asked for: {why}\nAnswer again, with nothing but JSON of the schema.",
         )
         more = (answer, demand) if reply.text else (demand,)
-        self.request = structs.replace(self.request, messages=(*self.request.messages, *more))
+        self.request = structs.replace(
+            self.request, messages=(*self.request.messages, *reply.tool_messages, *more)
+        )
 
-    def put_in_words(self, failure: ProviderFailed) -> None:
+    def put_in_words(self) -> None:
         """Have the next ask say the schema in a message, for a provider that has no mode for it."""
         self.in_words = True
-        self.cost_pusd += failure.cost_pusd
-        self.attempts += failure.error.attempts
-        self.tried += failure.tried
         demand = f"Answer with nothing but JSON of this JSON Schema:\n{self.form.schema.decode()}"
         self.request = structs.replace(
             self.request,
@@ -164,6 +151,7 @@ class _Asking(Struct, Generic[T]):
         )
 
     def invalid(self, reply: Reply, why: str) -> AnswerInvalid:
+        asks = self.asks
         refused = reply.refusal is not None or reply.finish_reason == "content_filter"
         error = ProviderError(
             kind="content_filter" if refused else "protocol",
@@ -171,15 +159,15 @@ class _Asking(Struct, Generic[T]):
             provider=reply.provider,
             model=reply.model,
             request_id=reply.request_id,
-            attempts=self.attempts,
+            attempts=asks.attempts,
         )
-        failure = AnswerInvalid(error, cost_pusd=self.cost_pusd, usage=self.usage, rejected=self.rejected)
-        failure.tried = self.tried
+        failure = AnswerInvalid(error, cost_pusd=asks.cost_pusd, usage=asks.usage, rejected=self.rejected)
+        failure.tried = asks.tried
         return failure
 
 
 async def chat_parsed(
-    flow: Flow,
+    asker: Asker,
     clock: Clock,
     request: ChatRequest,
     form: Form[T],
@@ -190,13 +178,12 @@ async def chat_parsed(
     """Ask until an answer is of the form, at most `reasks` times more than once.
 
     Args:
-        flow: who asks.
+        asker: who asks.
         clock: time.
         request: the question; its `response_format` is set here.
         form: what the answer is to be.
         reasks: how often an invalid answer is shown to the model with what was wrong; 0 to 20.
-        terms: their `timeout_s` is for all asks together (None: each may take the provider's `stalls.total_s`), and
-            their `budget_pusd` the most that all of them may be charged.
+        terms: of all asks together; see `Asks`.
 
     A provider that refuses the option `response_format` is told the schema in words. A refusal of the model, and an
     answer cut off at `max_tokens`, are not asked for again: they would come out the same.
@@ -211,14 +198,12 @@ async def chat_parsed(
     if not 0 <= reasks <= MAX_REASKS:
         raise ValueError(f"reasks must be 0 to {MAX_REASKS}, not {reasks}")
     request = structs.replace(request, response_format=form.response_format)
-    ends_s = None if terms.timeout_s is None else clock.monotonic() + terms.timeout_s
-    asking = _Asking(form, request, terms.budget_pusd, ends_s)
+    asking = _Asking(form, request, Asks(clock, terms))
     while True:
-        left_s = None if asking.ends_s is None else max(asking.ends_s - clock.monotonic(), 0.001)
-        reply = await _ask(flow, asking, structs.replace(terms, timeout_s=left_s))
+        reply = await _ask(asker, asking)
         if reply is None:
             continue
-        asking.add(reply)
+        asking.asks.add(reply)
         if reply.refusal is not None:
             raise asking.invalid(reply, f"the model refused: {reply.refusal}")
         try:
@@ -226,40 +211,26 @@ async def chat_parsed(
         except (ValueError, msgspec.DecodeError, RecursionError) as error:
             why = str(error)[:_MAX_WHY_CHARS]
             asking.reject(reply, why)
-            over = _over(asking, reply, reasks, clock)
+            over = _over(asking, reply, reasks)
             if over:
                 raise asking.invalid(reply, f"{over}: {why}") from error
         else:
             return _parsed(asking, reply, parsed)
 
 
-async def _ask(flow: Flow, asking: _Asking[T], terms: Terms) -> Reply | None:
+async def _ask(asker: Asker, asking: _Asking[T]) -> Reply | None:
     """One ask; None: the provider has no mode for schemas, and the next ask does without."""
-    cap_pusd = asking.budget_pusd
-    left_pusd = None if cap_pusd is None else cap_pusd - asking.cost_pusd
     try:
-        return await flow.chat(asking.request, structs.replace(terms, budget_pusd=left_pusd))
-    except BudgetExceeded as refusal:
-        if cap_pusd is None or refusal.budget.scope != "call":
-            raise
-        raise BudgetExceeded(
-            Budget("call", cap_pusd),
-            None,
-            settled_pusd=asking.cost_pusd + refusal.settled_pusd,
-            held_pusd=0,
-            asked_pusd=refusal.asked_pusd,
-        ) from None
+        with asking.asks.one() as terms:
+            return await asker.chat(asking.request, terms)
     except ProviderFailed as failure:
-        if failure.error.param == "response_format" and not asking.in_words:
-            asking.put_in_words(failure)
-            return None
-        failure.cost_pusd += asking.cost_pusd
-        failure.tried = asking.tried + failure.tried
-        failure.error = structs.replace(failure.error, attempts=failure.error.attempts + asking.attempts)
-        raise
+        if failure.error.param != "response_format" or asking.in_words:
+            raise
+        asking.put_in_words()
+        return None
 
 
-def _over(asking: _Asking[T], reply: Reply, reasks: int, clock: Clock) -> str | None:
+def _over(asking: _Asking[T], reply: Reply, reasks: int) -> str | None:
     """Why an invalid answer is the last one; None: it is not."""
     count = len(asking.rejected)
     if reply.finish_reason == "length":
@@ -268,19 +239,14 @@ def _over(asking: _Asking[T], reply: Reply, reasks: int, clock: Clock) -> str | 
         return "the answer was cut off by a content filter"
     if count > reasks:
         return f"not of the type asked for, {count} times" if count > 1 else "not of the type asked for"
-    if asking.ends_s is not None and clock.monotonic() >= asking.ends_s:
+    if asking.asks.left_s == 0:
         return "not of the type asked for, and no time was left to ask again"
     return None
 
 
 def _parsed(asking: _Asking[T], reply: Reply, parsed: T) -> ParsedReply[T]:
-    said = {name: getattr(reply, name) for name in Reply.__struct_fields__}
-    said |= {
-        "usage": asking.usage,
-        "cost_pusd": asking.cost_pusd,
-        "attempts": asking.attempts,
-        "tried": asking.tried,
-    }
+    whole = asking.asks.summed(reply)
+    said = {name: getattr(whole, name) for name in Reply.__struct_fields__}
     return ParsedReply(**said, parsed=parsed, rejected=asking.rejected)
 
 
@@ -312,12 +278,7 @@ def _form(name: str, schema: Mapping[str, object], decode: Callable[[str], T]) -
 
 def _closed_object(schema: Mapping[str, object], name: str) -> Mapping[str, object]:
     """The schema of an object as providers want it: named in place, and nothing left out or added."""
-    found = schema
-    definitions, ref = schema.get("$defs"), schema.get("$ref")
-    if is_object(definitions) and isinstance(ref, str):
-        named = definitions[ref.rpartition("/")[2]]
-        found = {**named, "$defs": definitions} if is_object(named) else schema
-    closed = _closed(found)
+    closed = _closed(named_in_place(schema))
     if not is_object(closed) or closed.get("type") != "object":
         raise TypeError(
             f"response_type: {name} is no object in JSON; put it in a field of a Struct or dataclass"

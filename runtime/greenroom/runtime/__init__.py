@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from greenroom.actors.batch import JobProgress as JobProgress
     from greenroom.actors.embedding import Embeddings as Embeddings
+    from greenroom.actors.event_stream import EventStream as EventStream
+    from greenroom.actors.events import CallEvent as CallEvent
     from greenroom.actors.events import Finished as Finished
     from greenroom.actors.events import ProviderError as ProviderError
     from greenroom.actors.events import ProviderFailed as ProviderFailed
@@ -21,16 +23,20 @@ if TYPE_CHECKING:
     from greenroom.actors.events import TextDelta as TextDelta
     from greenroom.actors.events import ToolCall as ToolCall
     from greenroom.actors.events import ToolCallDelta as ToolCallDelta
+    from greenroom.actors.events import ToolResult as ToolResult
     from greenroom.actors.events import Usage as Usage
     from greenroom.actors.flow import Reply as Reply
     from greenroom.actors.providers import Message as Message
     from greenroom.actors.session import SessionStream as SessionStream
     from greenroom.actors.session import Window as Window
     from greenroom.actors.settings import Settings as Settings
-    from greenroom.actors.streaming import EventStream as EventStream
     from greenroom.actors.structured import AnswerInvalid as AnswerInvalid
     from greenroom.actors.structured import ParsedReply as ParsedReply
     from greenroom.actors.structured import Rejected as Rejected
+    from greenroom.actors.tools import Tool as Tool
+    from greenroom.actors.tools import ToolCallInvalid as ToolCallInvalid
+    from greenroom.actors.tools import ToolInvalid as ToolInvalid
+    from greenroom.actors.tools import ToolRoundsExceeded as ToolRoundsExceeded
     from greenroom.runtime.config import ConfigError as ConfigError
     from greenroom.runtime.job import Job as Job
     from greenroom.runtime.options import OptionInvalid as OptionInvalid
@@ -41,9 +47,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AnswerInvalid": "greenroom.actors.structured",
+    "CallEvent": "greenroom.actors.events",
     "ConfigError": "greenroom.runtime.config",
     "Embeddings": "greenroom.actors.embedding",
-    "EventStream": "greenroom.actors.streaming",
+    "EventStream": "greenroom.actors.event_stream",
     "ExportedSession": "greenroom.runtime.session",
     "Finished": "greenroom.actors.events",
     "Job": "greenroom.runtime.job",
@@ -66,8 +73,13 @@ _HOMES = {
     "Started": "greenroom.actors.events",
     "StreamEvent": "greenroom.actors.events",
     "TextDelta": "greenroom.actors.events",
+    "Tool": "greenroom.actors.tools",
     "ToolCall": "greenroom.actors.events",
     "ToolCallDelta": "greenroom.actors.events",
+    "ToolCallInvalid": "greenroom.actors.tools",
+    "ToolInvalid": "greenroom.actors.tools",
+    "ToolResult": "greenroom.actors.events",
+    "ToolRoundsExceeded": "greenroom.actors.tools",
     "Usage": "greenroom.actors.events",
     "Window": "greenroom.actors.session",
 }

@@ -4,19 +4,20 @@ The request's own options go by OpenAI's names. `ChatRequest` has their types on
 tables together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import Literal, TypedDict, get_args
+from typing import Literal, TypedDict, TypeVar, cast, get_args
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from greenroom.actors.flow import NO_TERMS, Terms
 from greenroom.actors.ledger import Account
 from greenroom.actors.limiter import BATCH, INTERACTIVE
 from greenroom.actors.prices import pico_usd
 from greenroom.actors.providers import ChatRequest, Message, Part, Role, TextPart
+from greenroom.actors.tools import Tool, Toolbox, ToolTerms
 
 Messages = str | Sequence[Message | Mapping[str, object]]
 """A conversation, its messages as `Message` or as dicts in OpenAI's shape; or the text of one user message."""
@@ -38,7 +39,23 @@ class TermsOptions(TypedDict, total=False):
     priority: Literal["interactive", "batch"]
 
 
-class Options(TermsOptions, total=False):
+class ToolOptions(TypedDict, total=False):
+    """What a model may call, and how that is run.
+
+    `tools` are functions that are run here (see `Tool`), and tools as dicts in OpenAI's shape, whose calls are returned
+    in `reply.tool_calls`. `max_rounds` is how often tools are run and the model is asked again; `max_parallel_tools` how
+    many calls of an answer run at once; `tool_timeout_s` seconds for each. `tool_errors` is what becomes of a tool's
+    exception and of a call that cannot be made: "tell" the model, who may mend it, or "raise" it.
+    """
+
+    tools: Sequence[Tool | Callable[..., object] | Mapping[str, object]] | None
+    max_rounds: int
+    max_parallel_tools: int
+    tool_timeout_s: float
+    tool_errors: Literal["tell", "raise"]
+
+
+class Options(TermsOptions, ToolOptions, total=False):
     """All options of `chat` and `stream`.
 
     `max_tokens` bounds each answer, reasoning included. `extra` holds options that only some providers have, by their
@@ -58,7 +75,6 @@ class Options(TermsOptions, total=False):
     top_logprobs: int | None
     parallel_tool_calls: bool | None
     response_format: Mapping[str, object] | None
-    tools: Sequence[Mapping[str, object]] | None
     tool_choice: str | Mapping[str, object] | None
     extra: Mapping[str, object]
 
@@ -75,10 +91,10 @@ class OptionInvalid(TypeError, ValueError):
 
 
 _TERMS = frozenset(TermsOptions.__annotations__)
+_TOOL_TERMS = frozenset(ToolTerms.__struct_fields__)
 _KNOWN = tuple(Options.__annotations__)
 _AS_JSON: dict[str, object] = {
     "response_format": Mapping[str, object],
-    "tools": Sequence[Mapping[str, object]],
     "tool_choice": str | Mapping[str, object],
 }
 """Options that travel as they are, and what they must be at least."""
@@ -89,41 +105,55 @@ _OWN_WAY = {
     "stream": "is how greenroom asks, not what: use rt.stream(...)",
     "stream_options": "is how greenroom asks, not what: the events of rt.stream(...) tell the usage",
 }
+_REQUEST = frozenset(ChatRequest.__struct_fields__) - {"model", "messages", "extra", "tools", *_AS_JSON}
 _LIKENESS = 0.75
 _ROLES = frozenset(get_args(Role))
 _PARTS = get_args(Part)
 _PRIORITIES = {"interactive": INTERACTIVE, "batch": BATCH}
 _convert = msgspec.convert
+_T = TypeVar("_T")
 
 
-def read_request(model: str, messages: Messages, options: Mapping[str, object]) -> ChatRequest:
-    """A request out of what a caller said.
+class Asked(Struct, frozen=True):
+    """What a caller said, read: what is asked, on which terms, and what runs here."""
+
+    request: ChatRequest
+    terms: Terms
+    toolbox: Toolbox | None = None
+    tool_terms: ToolTerms = ToolTerms()
+
+
+def read_options(model: str, messages: Messages, options: Options) -> Asked:
+    """What a caller said.
 
     Raises:
         OptionInvalid: an option is unknown or has no such value, or `messages` is no conversation.
+        ToolInvalid: a function cannot be a tool.
     """
     said: dict[str, object] = {}
+    of_tools: dict[str, object] = {}
+    toolbox: Toolbox | None = None
     for name, value in options.items():
-        if name in _TERMS:
-            continue
-        if name in _AS_JSON:
+        if name in _REQUEST:
+            said[name] = value
+        elif name in _AS_JSON:
             if value is not None:
                 said[name] = _as_json(name, value)
+        elif name in _TOOL_TERMS:
+            of_tools[name] = value
         elif name == "extra":
             said[name] = _extra(value)
-        elif name in ChatRequest.__struct_fields__:
-            said[name] = value
-        else:
+        elif name == "tools":
+            toolbox = _toolbox(value)
+            if toolbox.specs:
+                said[name] = _as_json(name, toolbox.specs)
+        elif name not in _TERMS:
             raise _unknown(name)
-    said["model"] = model
-    said["messages"] = _conversation(messages)
-    try:
-        request = _convert(said, ChatRequest)
-    except msgspec.ValidationError as error:
-        raise _invalid(error) from None
-    for at, message in enumerate(request.messages):
-        _check(message, f"messages[{at}]")
-    return request
+    terms = read_terms(options)
+    request = _request(model, messages, said)
+    if toolbox is None or not toolbox.tools:
+        return Asked(request, terms)
+    return Asked(request, terms, toolbox, _converted(of_tools, ToolTerms))
 
 
 def read_terms(options: TermsOptions) -> Terms:
@@ -160,6 +190,21 @@ def read_only_terms(options: TermsOptions) -> Terms:
     return read_terms(options)
 
 
+def _request(model: str, messages: Messages, said: dict[str, object]) -> ChatRequest:
+    said["model"] = model
+    said["messages"] = _conversation(messages)
+    request = _converted(said, ChatRequest)
+    for at, message in enumerate(request.messages):
+        _check(message, f"messages[{at}]")
+    return request
+
+
+def _toolbox(tools: object) -> Toolbox:
+    if not isinstance(tools, list | tuple | None):
+        raise OptionInvalid("tools", f"{tools!r:.80}; it must be a list of functions")
+    return Toolbox(cast("Sequence[Mapping[str, object]]", tools or ()))
+
+
 def read_budget(value: Decimal | str | float | None) -> int | None:
     """A budget in pico-dollars. Raises `OptionInvalid` where it is no sum of dollars."""
     try:
@@ -188,7 +233,7 @@ def _unknown(name: str, known: Sequence[str] = _KNOWN) -> OptionInvalid:
 
 def _as_json(name: str, value: object) -> Raw:
     try:
-        return Raw(msgspec.json.encode(_convert(value, _AS_JSON[name])))
+        return Raw(msgspec.json.encode(_convert(value, _AS_JSON.get(name, object))))
     except (TypeError, ValueError, RecursionError) as error:
         raise OptionInvalid(name, f"{value!r}: {error}") from None
 
@@ -251,9 +296,12 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _invalid(error: msgspec.ValidationError) -> OptionInvalid:
-    """The same in the caller's words: what msgspec puts last, the place, comes first."""
-    what, _, at = str(error).rpartition(" - at `$.")
-    place = at.rstrip("`")
-    name = place.partition("[")[0].partition(".")[0]
-    return OptionInvalid(name, f"{what}" if place == name else f"{what}, at {place}")
+def _converted(said: dict[str, object], kind: type[_T]) -> _T:
+    try:
+        return _convert(said, kind)
+    except msgspec.ValidationError as error:
+        # In the caller's words: what msgspec puts last, the place, comes first.
+        what, _, at = str(error).rpartition(" - at `$.")
+        place = at.rstrip("`")
+        name = place.partition("[")[0].partition(".")[0]
+        raise OptionInvalid(name, what if place == name else f"{what}, at {place}") from None

@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 from msgspec import structs
 
+from greenroom.actors.asks import Asker
 from greenroom.actors.batch import (
     Defaults,
     JobRequest,
@@ -27,26 +28,26 @@ from greenroom.actors.batch import (
     scan,
 )
 from greenroom.actors.embedding import Embeddings
+from greenroom.actors.event_stream import EventStream
 from greenroom.actors.flow import Reply
 from greenroom.actors.kernel import Clock
-from greenroom.actors.providers import ChatRequest
 from greenroom.actors.providers.embeddings import EmbeddingRequest
 from greenroom.actors.providers.hosts import SIMULATOR, simulator
 from greenroom.actors.settings import Settings
-from greenroom.actors.streaming import EventStream
 from greenroom.actors.structured import ParsedReply, chat_parsed, form_of_schema, form_of_type
+from greenroom.actors.tools import ToolAsker
 from greenroom.runtime.config import load_settings
 from greenroom.runtime.discovery import Chosen, choose_providers
 from greenroom.runtime.job import Job, unless_failed
 from greenroom.runtime.life import Life
 from greenroom.runtime.options import (
+    Asked,
     Messages,
     Options,
     TermsOptions,
     read_budget,
     read_only_terms,
-    read_request,
-    read_terms,
+    read_options,
 )
 from greenroom.runtime.session import (
     ExportedSession,
@@ -61,6 +62,8 @@ from greenroom.supervisors.tree import Tree
 __all__ = ["Job", "Runtime"]
 
 _T = TypeVar("_T")
+_TOOL_THREADS = 40
+"""As many as anyio keeps for everything else: functions that hang must not take the threads of others."""
 _SIMULATED_LATENCY = "lognormal(p50=0.15,p95=0.4)"
 
 
@@ -110,6 +113,7 @@ class Runtime:
                 chosen = await self._simulate(stack, chosen)
             await self._life.start(stack, settings, chosen, clock=self._clock, tell=self.telemetry.tell)
             self.chosen = chosen
+            self._tool_threads = anyio.CapacityLimiter(_TOOL_THREADS)
             self._stack = stack.pop_all()
         return self
 
@@ -185,11 +189,13 @@ class Runtime:
 
         Cancelling closes the connection and settles what was used; see `Flow.chat`.
         """
-        request, terms = self._request(model, messages, options), read_terms(options)
-        flow = self._running().flow
+        asked = self._read(model, messages, options)
+        asker = self._asker(asked)
         if response_type is None:
-            return await flow.chat(request, terms)
-        ask = partial(chat_parsed, flow, self._life.system.clock, request, reasks=reasks, terms=terms)
+            return await asker.chat(asked.request, asked.terms)
+        ask = partial(
+            chat_parsed, asker, self._life.system.clock, asked.request, reasks=reasks, terms=asked.terms
+        )
         if isinstance(response_type, Mapping):
             return await ask(form_of_schema(response_type))
         return await ask(form_of_type(response_type))
@@ -209,8 +215,8 @@ class Runtime:
         Raises:
             OptionInvalid: an option or a message is wrong; it is named.
         """
-        request = self._request(model, messages, options)
-        return self._running().flow.stream(request, read_terms(options))
+        asked = self._read(model, messages, options)
+        return self._asker(asked).stream(asked.request, asked.terms)
 
     async def embed(
         self,
@@ -362,9 +368,17 @@ class Runtime:
         starting = tree.jobs.start(opened, tree.flow, self._life.now_ms)
         return Job(await unless_failed(starting, self._life.failure), opened, self._life.failure)
 
-    def _request(self, model: str | None, messages: Messages, options: Mapping[str, object]) -> ChatRequest:
+    def _read(self, model: str | None, messages: Messages, options: Options) -> Asked:
         self._running()
-        return read_request(model or self.chosen.default_model or "", messages, options)
+        return read_options(model or self.chosen.default_model or "", messages, options)
+
+    def _asker(self, asked: Asked) -> Asker:
+        """Who asks, of all that stands before the flow where it is wanted."""
+        asker: Asker = self._running().flow
+        if asked.toolbox is not None:
+            clock = self._life.system.clock
+            asker = ToolAsker(asker, clock, asked.toolbox, asked.tool_terms, self._tool_threads)
+        return asker
 
     def _running(self) -> Tree:
         return self._life.running()

@@ -25,7 +25,7 @@ from greenroom.actors.session import (
 )
 from greenroom.actors.session.messages import Change, Delete, Fill, Mark, Move, Open
 from greenroom.actors.session.records import read_chain
-from greenroom.runtime.options import Messages, OptionInvalid, Options, read_budget, read_request, read_terms
+from greenroom.runtime.options import Asked, Messages, OptionInvalid, Options, read_budget, read_options
 from greenroom.supervisors.tree import Tree
 
 
@@ -103,14 +103,16 @@ class Session:
 
         Cancelling records nothing, and settles what was used.
         """
-        return await self._talk.say(read_request("", message, options), read_terms(options))
+        asked = _read(message, options)
+        return await self._talk.say(asked.request, asked.terms)
 
     def stream(self, message: Messages, **options: Unpack[Options]) -> SessionStream:
         """Say something, and be told the answer as it comes: `async with session.stream("...") as events`.
 
         The turn is on disk before `Finished` is told. Leaving the block early records nothing.
         """
-        return self._talk.stream(read_request("", message, options), read_terms(options))
+        asked = _read(message, options)
+        return self._talk.stream(asked.request, asked.terms)
 
     async def history(self) -> tuple[Message, ...]:
         """Everything that was said on the way to where the session is, oldest first, the system message not included."""
@@ -235,6 +237,15 @@ def _session(tree: Tree, name: str, default_model: str | None) -> Session:
         default_model=default_model,
     )
     return Session(conversation, tree, default_model)
+
+
+def _read(message: Messages, options: Options) -> Asked:
+    asked = read_options("", message, options)
+    if asked.toolbox is not None:
+        raise OptionInvalid(
+            "tools", "a session runs no functions; give dicts, and say what they gave as messages"
+        )
+    return asked
 
 
 def settings_change(options: SessionOptions) -> SettingsChange:

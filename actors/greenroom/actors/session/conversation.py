@@ -15,7 +15,8 @@ from typing import Self, TypeVar
 from msgspec import Struct, structs
 
 from greenroom.actors.catalog import Resolve
-from greenroom.actors.events import Finished, ProviderFailed, StreamEvent
+from greenroom.actors.event_stream import EventStream
+from greenroom.actors.events import CallEvent, Finished, ProviderFailed
 from greenroom.actors.flow import Flow, Reply, Terms
 from greenroom.actors.kernel import ActorRef, Call, Overloaded
 from greenroom.actors.ledger import Account, Budget
@@ -26,7 +27,6 @@ from greenroom.actors.providers.options import ASSUMED_OUTPUT_TOKENS
 from greenroom.actors.session.messages import Begin, Next, Said
 from greenroom.actors.session.state import Entry, Granted, Memory, SessionSettings, TooLong
 from greenroom.actors.session.window import SUMMARY_PREFIX, Shown, room_bytes, size_of, tokens_per_byte
-from greenroom.actors.streaming import EventStream
 
 _T = TypeVar("_T")
 _SHRINK = 0.7
@@ -287,7 +287,7 @@ class SessionStream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> StreamEvent:
+    async def __anext__(self) -> CallEvent:
         """The next event. Raises as `EventStream`, and what `Conversation.say` raises where the turn is not recorded."""
         speaking = self._entered()
         event = await anext(speaking.events)

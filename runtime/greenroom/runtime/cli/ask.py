@@ -12,6 +12,7 @@ import anyio.to_thread
 import typer
 from msgspec import Struct
 
+from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import FinishReason, ProviderFailed, RefusalDelta, TextDelta, Usage
 from greenroom.actors.flow import Reply
 from greenroom.actors.kernel import Refused
@@ -20,7 +21,6 @@ from greenroom.actors.prices import pico_usd
 from greenroom.actors.providers import Message
 from greenroom.actors.providers.hosts import SIMULATOR
 from greenroom.actors.storage import DatabaseUnusable
-from greenroom.actors.streaming import EventStream
 from greenroom.runtime.cli.output import (
     EXIT_FAILED_ITEMS,
     EXIT_INTERRUPTED,

@@ -1,0 +1,82 @@
+"""Ask, run the tools that the answer asks for, and ask again with what they gave, until an answer asks for none."""
+
+import anyio
+
+from greenroom.actors.asks import Asker, Asks
+from greenroom.actors.call import Reply, Terms
+from greenroom.actors.event_stream import EventStream
+from greenroom.actors.events import ProviderFailed
+from greenroom.actors.kernel import Clock
+from greenroom.actors.providers import ChatRequest
+from greenroom.actors.tools.running import ToolTerms
+from greenroom.actors.tools.streaming import ToolStream
+from greenroom.actors.tools.talk import Talk
+from greenroom.actors.tools.tool import Toolbox
+
+
+class ToolAsker:
+    """An `Asker` that runs the tools that answers ask for.
+
+    Args:
+        asker: who asks.
+        clock: time.
+        toolbox: what may be called.
+        terms: how it is run.
+        threads: where plain functions run.
+    """
+
+    def __init__(
+        self,
+        asker: Asker,
+        clock: Clock,
+        toolbox: Toolbox,
+        terms: ToolTerms,
+        threads: anyio.CapacityLimiter,
+    ) -> None:
+        self._asker = asker
+        self._clock = clock
+        self._toolbox = toolbox
+        self._terms = terms
+        self._threads = threads
+
+    async def chat(self, request: ChatRequest, terms: Terms) -> Reply:
+        """Ask until an answer asks for no tool that runs here. `terms` are of all asks together; see `Asks`.
+
+        Raises:
+            ToolRoundsExceeded: the model would not come to an end.
+            ToolCallInvalid, Exception: of a tool, where its errors are to be raised.
+            Refused, ProviderFailed: as `Flow.chat`; the cost and attempts of a failure are of all asks together.
+
+        Cancelling cancels what runs, and settles what was asked; see `Flow.chat` and `Tool.run`.
+        """
+        talk = self._begin(request, terms)
+        while True:
+            with talk.asks.one() as left:
+                reply = await self._asker.chat(talk.request, left)
+            running = talk.run(reply)
+            if running is None:
+                return talk.last(reply)
+            try:
+                while await running.next() is not None:
+                    pass
+                talk.tell(running.results)
+            except ProviderFailed as failure:
+                talk.asks.fail(failure)
+                raise
+            finally:
+                await running.aclose()
+
+    def stream(self, request: ChatRequest, terms: Terms) -> EventStream:
+        """As `chat`, told as it comes; see `ToolStream`."""
+        return ToolStream(self._asker, lambda: self._begin(request, terms))
+
+    def _begin(self, request: ChatRequest, terms: Terms) -> Talk:
+        """The beginning of one question, from which on its time counts."""
+        return Talk(
+            request,
+            self._toolbox,
+            self._terms,
+            asks=Asks(self._clock, terms),
+            clock=self._clock,
+            threads=self._threads,
+        )
