@@ -14,13 +14,14 @@ from greenroom.actors.tools import ToolTerms
 from greenroom.runtime import Message, OptionInvalid, Options
 from greenroom.runtime.options import (
     Messages,
+    ModelOptions,
     TermsOptions,
     ToolOptions,
     read_only_terms,
     read_options,
     read_terms,
 )
-from greenroom.runtime.testing import runtime_with
+from greenroom.runtime.testing import Fails, runtime_with
 
 pytestmark = pytest.mark.anyio
 EVERY: Options = {
@@ -51,7 +52,12 @@ def test_the_table_for_checkers_and_the_one_for_msgspec_have_the_same_names() ->
     request = {field.name for field in structs.fields(ChatRequest)} - {"model", "messages"}
     assert EVERY.keys() == request
     assert get_type_hints(ToolOptions).keys() == {"tools", *ToolTerms.__struct_fields__}
-    known = {*request, *get_type_hints(TermsOptions), *ToolTerms.__struct_fields__}
+    known = {
+        *request,
+        *get_type_hints(TermsOptions),
+        *get_type_hints(ModelOptions),
+        *ToolTerms.__struct_fields__,
+    }
     assert get_type_hints(Options).keys() == known
 
 
@@ -138,6 +144,10 @@ async def test_messages_may_be_dicts_in_openais_shape() -> None:
         ({"budget_usd": "much"}, "budget_usd", "no sum of dollars"),
         ({"budget_usd": -1}, "budget_usd", "no sum of dollars"),
         ({"tag": 5}, "tag", "must be text"),
+        ({"fallbacks": [5]}, "fallbacks", r"got `int`, at fallbacks\[0\]"),
+        ({"fallbacks": "a/b"}, "fallbacks", "Expected `array`"),
+        ({"unsupported": "ignore"}, "unsupported", "'ignore'"),
+        ({"priority": ["batch"]}, "priority", "one of interactive, batch"),
         ({"priority": "high"}, "priority", "one of interactive, batch"),
     ],
 )
@@ -197,6 +207,13 @@ def test_a_call_without_other_options_names_those_it_has() -> None:
         read_only_terms({"timeout": 5})  # type: ignore[typeddict-unknown-key]
     with pytest.raises(OptionInvalid, match="there are budget_usd, priority, tag, timeout_s"):
         read_only_terms({"temperature": 1})  # type: ignore[typeddict-unknown-key]
+
+
+async def test_who_else_is_asked_and_what_may_be_left_out() -> None:
+    async with runtime_with(Fails(404), "x", wire="anthropic-messages") as (rt, provider):
+        reply = await rt.chat("scripted/one", "x", fallbacks=["scripted/two"], unsupported="drop", seed=5)
+    assert [asked.model for asked in provider.received] == ["one", "two"]
+    assert reply.dropped == ("seed",)
 
 
 async def test_priority_batch_goes_behind_others() -> None:

@@ -39,6 +39,18 @@ class TermsOptions(TypedDict, total=False):
     priority: Literal["interactive", "batch"]
 
 
+class ModelOptions(TypedDict, total=False):
+    """Who is asked where the model that was named cannot, and what becomes of options that a model cannot take.
+
+    `fallbacks` are models, as `provider/model`, asked one after another when the one before fails in a way that another
+    may mend, until there is content. `unsupported` "refuse" names such an option before anything is sent; "drop" leaves
+    it out, and tells in `reply.dropped`.
+    """
+
+    fallbacks: Sequence[str] | None
+    unsupported: Literal["refuse", "drop"]
+
+
 class ToolOptions(TypedDict, total=False):
     """What a model may call, and how that is run.
 
@@ -55,7 +67,7 @@ class ToolOptions(TypedDict, total=False):
     tool_errors: Literal["tell", "raise"]
 
 
-class Options(TermsOptions, ToolOptions, total=False):
+class Options(TermsOptions, ModelOptions, ToolOptions, total=False):
     """All options of `chat` and `stream`.
 
     `max_tokens` bounds each answer, reasoning included. `extra` holds options that only some providers have, by their
@@ -90,7 +102,8 @@ class OptionInvalid(TypeError, ValueError):
         self.option = option
 
 
-_TERMS = frozenset(TermsOptions.__annotations__)
+_TERMS = frozenset({*TermsOptions.__annotations__, *ModelOptions.__annotations__})
+_ONLY_TERMS = frozenset(TermsOptions.__annotations__)
 _TOOL_TERMS = frozenset(ToolTerms.__struct_fields__)
 _KNOWN = tuple(Options.__annotations__)
 _AS_JSON: dict[str, object] = {
@@ -156,37 +169,36 @@ def read_options(model: str, messages: Messages, options: Options) -> Asked:
     return Asked(request, terms, toolbox, _converted(of_tools, ToolTerms))
 
 
-def read_terms(options: TermsOptions) -> Terms:
+def read_terms(options: Mapping[str, object]) -> Terms:
     """A call's terms out of its options.
 
     Raises:
         OptionInvalid: one of them has no such value.
     """
-    timeout_s, budget_usd = options.get("timeout_s"), options.get("budget_usd")
-    tag, priority = options.get("tag"), options.get("priority", "interactive")
-    if timeout_s is None and budget_usd is None and not tag and priority == "interactive":
+    said = {name: value for name, value in options.items() if name in _TERMS and value is not None}
+    if not said:
         return NO_TERMS
+    timeout_s, tag = said.get("timeout_s"), said.pop("tag", "")
     if timeout_s is not None and not 0 < _number("timeout_s", timeout_s) <= MAX_TIMEOUT_S:
         raise OptionInvalid(
             "timeout_s", f"{timeout_s!r}; it must be seconds, more than 0 and at most {MAX_TIMEOUT_S:.0f}"
         )
-    if not isinstance(tag, str | None):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+    if not isinstance(tag, str):
         raise OptionInvalid("tag", f"{tag!r}; it must be text")
+    priority = str(said.pop("priority", "interactive"))
     if priority not in _PRIORITIES:
         raise OptionInvalid("priority", f"{priority!r}; it must be one of {', '.join(_PRIORITIES)}")
-    return Terms(
-        account=Account(tag=tag) if tag else Account(),
-        priority=_PRIORITIES[priority],
-        timeout_s=timeout_s,
-        budget_pusd=read_budget(budget_usd),
-    )
+    said["priority"] = _PRIORITIES[priority]
+    said["budget_pusd"] = read_budget(said.pop("budget_usd", None))
+    said["account"] = Account(tag=tag or None)
+    return _converted(said, Terms)
 
 
 def read_only_terms(options: TermsOptions) -> Terms:
     """As `read_terms`, where a call has no other options."""
     for name in options:
-        if name not in _TERMS:
-            raise _unknown(name, tuple(_TERMS))
+        if name not in _ONLY_TERMS:
+            raise _unknown(name, tuple(_ONLY_TERMS))
     return read_terms(options)
 
 
@@ -205,10 +217,10 @@ def _toolbox(tools: object) -> Toolbox:
     return Toolbox(cast("Sequence[Mapping[str, object]]", tools or ()))
 
 
-def read_budget(value: Decimal | str | float | None) -> int | None:
+def read_budget(value: object) -> int | None:
     """A budget in pico-dollars. Raises `OptionInvalid` where it is no sum of dollars."""
     try:
-        return None if value is None else pico_usd(value)
+        return None if value is None else pico_usd(str(value))
     except (ValueError, TypeError) as error:
         raise OptionInvalid("budget_usd", str(error)) from None
 
