@@ -87,6 +87,112 @@ def test_without_a_configuration_keys_and_local_servers_are_asked(
     assert (told["ollama"]["by"], told["ollama"]["reachable"]) == ("local server", True)
 
 
+CAPABLE = """
+[providers.acme]
+base_url = "{url}"
+api_key_env = "ACME_KEY"
+[providers.acme.prices."*"]
+input = "0.15"
+output = "0.60"
+[providers.acme.prices.smart]
+input = "2.50"
+output = "10"
+[providers.acme.models.smart]
+vision = true
+tools = true
+context_tokens = 400000
+quality = 90
+retires = 2099-01-02
+[providers.acme.models.fast]
+vision = false
+tools = true
+context_tokens = 128000
+"""
+
+
+def test_models_are_narrowed_down_to_what_is_known(greenroom: Greenroom, simulator: SimulatorProcess) -> None:
+    greenroom.write("greenroom.toml", CAPABLE.format(url=simulator.base_url))
+
+    def named(*options: str) -> list[str]:
+        done = greenroom.run("models", "--json", *options, env={"ACME_KEY": "right"})
+        assert done.code == 0, done.err
+        return [model["model"] for model in providers(done)["acme"]["models"]]
+
+    everything = named()
+    assert {"fast", "smart", "echo"} <= set(everything)
+    assert named("--tools") == ["fast", "smart"]
+    assert named("--vision") == ["smart"]
+    assert named("--tools", "--context", "128001") == ["smart"]
+    assert named("--max-input-usd", "1", "--tools") == ["fast"]
+    assert named("--max-output-usd", "0.59") == []
+    assert named("--free") == []
+    assert named("--provider", "acme", "SMA") == ["smart"]
+    told = providers(greenroom.run("models", "--json", "smart", env={"ACME_KEY": "right"}))["acme"]["models"]
+    assert told == [
+        {
+            "model": "smart",
+            "input_usd_per_mtok": "2.5",
+            "output_usd_per_mtok": "10",
+            "context_window": 400_000,
+            "retires": "2099-01-02",
+            "capabilities": {"vision": True, "tools": True},
+        }
+    ]
+    out = greenroom.run("models", "--tools", env={"ACME_KEY": "right"}).out
+    assert "vision tools" in out
+    assert "-vision tools" in out
+    assert "2099-01-02" in out
+
+
+def test_a_choice_is_explained(greenroom: Greenroom, simulator: SimulatorProcess) -> None:
+    greenroom.write("greenroom.toml", CAPABLE.format(url=simulator.base_url))
+    done = greenroom.run("models", "--choose", "best", "--tools", "--json", env={"ACME_KEY": "right"})
+    assert done.code == 0, done.err
+    choice = json.loads(done.out)
+    assert (choice["model"], choice["strategy"]) == ("acme/smart", "best")
+    assert [one["model"] for one in choice["runners_up"]] == ["acme/fast"]
+    assert {"model": "acme/echo", "why": "tools: not known whether it can"} in choice["rejected"]
+    for_people = greenroom.run("models", "--choose", "cheapest", "--tools", env={"ACME_KEY": "right"})
+    assert for_people.code == 0
+    assert "acme/fast is cheapest: $0.00045" in for_people.err
+    assert "rejected: tools: not known whether it can" in for_people.err
+    assert for_people.out.index("acme/fast") < for_people.out.index("acme/smart")
+
+
+def test_where_nothing_can_be_chosen_it_says_what_would_help(
+    greenroom: Greenroom, simulator: SimulatorProcess
+) -> None:
+    greenroom.write("greenroom.toml", CAPABLE.format(url=simulator.base_url))
+    done = greenroom.run(
+        "models", "--choose", "best", "--vision", "--max-input-usd", "1", env={"ACME_KEY": "right"}
+    )
+    assert (done.code, done.out) == (2, "")
+    assert "no model meets the requirements" in done.err
+    assert "without max_input_usd_per_mtok: acme/smart" in done.err
+    away = greenroom.run("models", "--choose", "best", env={"ACME_KEY": "wrong"})
+    assert away.code == 2
+    assert f"acme: {simulator.base_url} refuses the key (401)" in away.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--provider", "nobody"), "--provider nobody: there is no such provider in use; there are: acme"),
+        (("--choose", "dearest"), "dearest"),
+        (("--context", "0"), "--context"),
+        (("--max-input-usd", "-1"), "--max-input-usd"),
+        (("--max-input-usd", "inf"), "max_input_usd_per_mtok: inf is no sum of dollars"),
+    ],
+)
+def test_wrong_options_are_refused(
+    greenroom: Greenroom, simulator: SimulatorProcess, options: tuple[str, ...], said: str
+) -> None:
+    greenroom.configure(simulator.base_url, more='api_key_env = "ACME_KEY"')
+    done = greenroom.run("models", *options, env={"ACME_KEY": "right"})
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
 def test_a_wrong_configuration_is_refused(greenroom: Greenroom) -> None:
     greenroom.write("greenroom.toml", "zebra = 1\n")
     done = greenroom.run("models")

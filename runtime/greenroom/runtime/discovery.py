@@ -113,6 +113,9 @@ async def survey(settings: Settings, environ: Mapping[str, str]) -> list[Surveye
 
 
 async def _survey(name: str, host: ProviderSettings, environ: Mapping[str, str]) -> Probe:
+    if host.serve is not None:  # run here, when they are asked
+        listed = tuple(map(ListedModel, host.serve.models))
+        return Probe(models=tuple(host.serve.models), listed=listed)
     try:
         key = await asyncio.to_thread(read_key, name, host, environ)
     except ConfigError as error:
@@ -208,7 +211,11 @@ async def list_models(chosen: Chosen, provider: str) -> Listing:
     host = chosen.providers[provider]
     if host.serve is not None:
         return Listing()
-    found = await probe(host, chosen.keys.get(provider))
+    return listing_of(await probe(host, chosen.keys.get(provider)))
+
+
+def listing_of(found: Probe) -> Listing:
+    """What a host said, as the catalogue wants it."""
     if found.models is not None:
         return Listing(models=found.listed)
     answers = found.status is not None and found.status < 500 and not found.refuses_key

@@ -1,48 +1,31 @@
-"""`greenroom models`: who is reachable, which models they have, and what these cost."""
+"""`greenroom models`: who is reachable, which models they have, what these cost and can do, and which of them suits."""
 
 import asyncio
-from decimal import Decimal
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from msgspec import Struct, structs
-from rich.table import Table
+from msgspec import Struct
 
-from greenroom.actors.catalog import Unpriced, find_route
-from greenroom.actors.prices import FREE, PriceTable
-from greenroom.actors.providers.hosts import HOSTS
-from greenroom.actors.providers.listing import ListedModel
-from greenroom.runtime.cli.output import EXIT_OK, EXIT_USAGE, fail, note, plain, print_json, tables
+from greenroom.actors.catalog import Card, Choose, NothingEligible, Rejected, Requirements, Strategy
+from greenroom.actors.catalog.cards import cards_of
+from greenroom.actors.catalog.limits import Candidate, limits
+from greenroom.actors.catalog.records import NOTHING_MEASURED
+from greenroom.actors.catalog.selection import choose
+from greenroom.actors.prices import PriceTable
+from greenroom.runtime.cli.modellist import Provider, model_of, show_choice, show_models
+from greenroom.runtime.cli.output import EXIT_OK, EXIT_USAGE, fail, print_json
 from greenroom.runtime.config import ConfigError, environment, load_settings
-from greenroom.runtime.discovery import Surveyed, survey
-
-_TABLE_ROWS = 200
+from greenroom.runtime.discovery import Surveyed, listing_of, survey
 
 
-class Model(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A model as its host lists it; dollars per million tokens, and null where nobody says what it costs.
+class _Known(Struct, frozen=True):
+    """A provider that was asked, and all models that are known of it."""
 
-    `context_window` is what the price table says, or else the host; the rest is left out where the host is silent.
-    """
-
-    model: str
-    input_usd_per_mtok: Decimal | None = None
-    output_usd_per_mtok: Decimal | None = None
-    context_window: int | None = None
-    max_output_tokens: int | None = None
-    retires: str | None = None
-
-
-class Provider(Struct, frozen=True, kw_only=True):
-    """What `--json` prints of each provider. `problem` is null where it listed its models."""
-
-    provider: str
-    base_url: str
-    by: str
-    reachable: bool
-    problem: str | None
-    models: tuple[Model, ...]
+    surveyed: Surveyed
+    cards: tuple[Card, ...]
 
 
 def models(
@@ -50,14 +33,41 @@ def models(
         str | None, typer.Argument(help="Only models whose name holds this text.", show_default=False)
     ] = None,
     *,
+    provider: Annotated[
+        list[str] | None, typer.Option(help="Only of this provider; may be given several times.")
+    ] = None,
+    vision: Annotated[bool, typer.Option("--vision", help="Only models known to take images.")] = False,
+    tools: Annotated[bool, typer.Option("--tools", help="Only models known to call functions.")] = False,
+    json_schema: Annotated[
+        bool, typer.Option("--json-schema", help="Only models known to hold their answers to a schema.")
+    ] = False,
+    reasoning: Annotated[bool, typer.Option("--reasoning", help="Only models known to think first.")] = False,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="Only models with a context window of so many tokens.")
+    ] = None,
+    max_input_usd: Annotated[
+        float | None,
+        typer.Option(min=0, help="Only models of at most so many dollars per million tokens in."),
+    ] = None,
+    max_output_usd: Annotated[
+        float | None,
+        typer.Option(min=0, help="Only models of at most so many dollars per million tokens out."),
+    ] = None,
+    free: Annotated[bool, typer.Option("--free", help="Only models that cost nothing.")] = False,
+    choose_by: Annotated[
+        Strategy | None,
+        typer.Option(
+            "--choose", help="Choose one of them as AUTO would, and explain it.", show_default=False
+        ),
+    ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a provider, on standard output.")
+        bool, typer.Option("--json", help="One JSON object a provider, or the choice, on standard output.")
     ] = False,
     config: Annotated[
         Path | None, typer.Option(help="Configuration file. [default: greenroom.toml, if there is one]")
     ] = None,
 ) -> None:
-    r"""List the models that can be asked now, with prices; and who cannot be reached, and why.
+    r"""List the models that can be asked now, with prices and what they can do; and who cannot be reached, and why.
 
     Asked are the providers of greenroom.toml; without one, the hosts whose key variable is set, and the servers that
     people run on their own machines (Ollama, LM Studio, llama.cpp, vLLM).
@@ -66,92 +76,101 @@ def models(
     Examples:
       greenroom models
       greenroom models mini
+      greenroom models --vision --max-output-usd 5
+      greenroom models --tools --choose cheapest
       OLLAMA_HOST=gpu-box:11434 greenroom models
       greenroom models --json | jq -r '.provider + "/" + .models[].model'
 
     A model without a price cannot be asked unless greenroom.toml says what it costs; servers on this machine are free.
+    Options narrow the list down to what is known: a model of which nobody says whether it takes images is left out by
+    --vision. What is known and not listed goes into greenroom.toml, [providers.NAME.models."MODEL"].
 
-    Exit codes: 0 somebody answered, 2 nobody did.
+    Exit codes: 0 somebody answered, 2 nobody did, or no model can be chosen.
     """
     try:
+        needs = Requirements(
+            context_tokens=context,
+            vision=vision,
+            tools=tools,
+            json_schema=json_schema,
+            reasoning=reasoning,
+            max_input_usd_per_mtok=max_input_usd,
+            max_output_usd_per_mtok=max_output_usd,
+            free_only=free,
+        )
         found = asyncio.run(survey(load_settings(config), environment()))
-    except ConfigError as error:
+    except (ConfigError, ValueError) as error:
         fail(str(error))
-    prices = PriceTable.load()
-    listed = [_provider(surveyed, match or "", prices) for surveyed in found]
+    if provider:
+        found = _only(found, provider)
+    known = _known(found, (match or "").casefold())
+    if choose_by is not None:
+        _choose(known, Choose(requirements=needs, strategy=choose_by), as_json=as_json)
+        return
+    shown = [_provider(one, needs) for one in known]
     if as_json:
-        for provider in listed:
-            print_json(provider)
+        for one in shown:
+            print_json(one)
     else:
-        _tell(listed, bool(match))
-    raise typer.Exit(EXIT_OK if any(provider.reachable for provider in listed) else EXIT_USAGE)
+        show_models(shown, is_narrowed=bool(match) or needs != Requirements())
+    raise typer.Exit(EXIT_OK if any(one.reachable for one in shown) else EXIT_USAGE)
 
 
-def _provider(surveyed: Surveyed, match: str, prices: PriceTable) -> Provider:
-    found = {model.id: model for model in surveyed.probe.listed if match.casefold() in model.id.casefold()}
+def _only(found: list[Surveyed], names: Sequence[str]) -> list[Surveyed]:
+    there = [surveyed.name for surveyed in found]
+    for name in names:
+        if name not in there:
+            fail(
+                f"--provider {name}: there is no such provider in use; there are: {', '.join(there) or 'none'}"
+            )
+    return [surveyed for surveyed in found if surveyed.name in names]
+
+
+def _known(found: Sequence[Surveyed], match: str) -> list[_Known]:
+    prices, now = PriceTable.load(), datetime.now(UTC)
+    known: list[_Known] = []
+    for one in found:
+        cards = cards_of(one.name, one.host, listing_of(one.probe), prices, now)
+        named = sorted(
+            (card for card in cards if match in card.model.casefold()), key=lambda card: card.model
+        )
+        known.append(_Known(one, tuple(named)))
+    return known
+
+
+def _provider(known: _Known, needs: Requirements) -> Provider:
+    surveyed = known.surveyed
     return Provider(
         provider=surveyed.name,
         base_url=surveyed.host.base_url,
         by=surveyed.by,
         reachable=surveyed.probe.problem is None,
         problem=surveyed.probe.problem,
-        models=tuple(_model(found[name], surveyed, prices) for name in sorted(found)),
+        models=tuple(model_of(card) for card in known.cards if _meets(card, needs)),
     )
 
 
-def _model(listed: ListedModel, surveyed: Surveyed, prices: PriceTable) -> Model:
-    provider, host = surveyed.name, surveyed.host
-    known = Model(
-        model=listed.id,
-        context_window=listed.context_tokens,
-        max_output_tokens=listed.max_output_tokens,
-        retires=listed.retires,
+def _meets(card: Card, needs: Requirements) -> bool:
+    """Whether a model meets what was asked for. All are shown where nothing was, also those that cannot be asked."""
+    if needs == Requirements():
+        return True
+    candidate = Candidate(card, NOTHING_MEASURED)
+    checks = limits(Choose(requirements=needs), datetime.now(UTC).date())
+    return not any(check(candidate) for _, check in checks)
+
+
+def _choose(known: Sequence[_Known], asked: Choose, *, as_json: bool) -> None:
+    candidates = [Candidate(card, NOTHING_MEASURED) for one in known for card in one.cards]
+    unreachable = tuple(
+        Rejected(one.surveyed.name, problem)
+        for one in known
+        if (problem := listing_of(one.surveyed.probe).unreachable) is not None
     )
     try:
-        price = find_route(f"{provider}/{listed.id}", {provider: host}, prices).price
-    except Unpriced:
-        return known
-    window = None if price is FREE else prices.context_window(host.price_provider or provider, listed.id)
-    return structs.replace(
-        known,
-        input_usd_per_mtok=_usd_per_mtok(price.base.input),
-        output_usd_per_mtok=_usd_per_mtok(price.base.output),
-        context_window=window or listed.context_tokens,
-    )
-
-
-def _usd_per_mtok(rate: int) -> Decimal:
-    """A rate of `Price`, 1e-18 dollars a token, as dollars per million tokens."""
-    return Decimal(f"{Decimal(rate).scaleb(-12).normalize():f}")
-
-
-def _tell(listed: list[Provider], is_narrowed: bool) -> None:  # noqa: FBT001 - one caller, one fact
-    rows = [(provider, model) for provider in listed for model in provider.models]
-    if rows:
-        table = Table("model")
-        for heading in ("$ per million in", "out", "context"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for provider, model in rows[:_TABLE_ROWS]:
-            table.add_row(plain(f"{provider.provider}/{model.model}"), *_cells(model))
-        tables.print(table)
-        if len(rows) > _TABLE_ROWS:
-            note(f"and {len(rows) - _TABLE_ROWS} more: narrow them down, such as with: greenroom models mini")
-    elif any(provider.reachable for provider in listed):
-        note("no model's name holds that text" if is_narrowed else "nobody has a model loaded")
-    for provider in listed:
-        if provider.problem is not None and provider.by != "local server":
-            note(f"{provider.provider}: {provider.problem}")
-    if silent := [provider for provider in listed if provider.problem and provider.by == "local server"]:
-        note("no local server at " + ", ".join(f"{p.base_url} ({p.provider})" for p in silent))
-    if not any(provider.reachable for provider in listed):
-        keys = ", ".join(str(host.api_key_env) for host in list(HOSTS.values())[:4])
-        note(f"nobody can be asked: set a key ({keys}, ...), start a local server, or see greenroom init")
-
-
-def _cells(model: Model) -> tuple[str, str, str]:
-    if model.input_usd_per_mtok is None:
-        return "no price", "", ""
-    if not model.input_usd_per_mtok and not model.output_usd_per_mtok:
-        return "free", "free", ""
-    context = f"{model.context_window:,}" if model.context_window else ""
-    return f"{model.input_usd_per_mtok:f}", f"{model.output_usd_per_mtok:f}", context
+        choice = choose(candidates, asked, datetime.now(UTC).date(), unreachable)
+    except NothingEligible as refusal:
+        fail(str(refusal))
+    if as_json:
+        print_json(choice)
+    else:
+        show_choice(choice)
