@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from greenroom.actors.events import Event
 from greenroom.actors.kernel import ActorRef, ActorSystem
 from greenroom.actors.ledger import GetSpend
 from greenroom.actors.limiter import GetLimiterStatus
@@ -76,6 +77,14 @@ def tree(rt: Runtime) -> Tree:
 
 def system(rt: Runtime) -> ActorSystem:
     return rt._life.system  # pyright: ignore[reportPrivateUsage] - as above
+
+
+def hear(rt: Runtime, tell: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Have what calls tell told to `tell`, and be given who was told so far."""
+    flow = tree(rt).flow
+    before = flow._tell  # pyright: ignore[reportPrivateUsage] - telemetry only counts
+    flow._tell = flow._pursuit._tell = tell  # pyright: ignore[reportPrivateUsage] - as above
+    return before
 
 
 def named(rt: Runtime, name: str) -> ActorRef:

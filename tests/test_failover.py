@@ -10,7 +10,7 @@ import anyio.to_thread
 import pytest
 from aiohttp import web
 from msgspec import structs
-from tests.inside import database, settings, tree
+from tests.inside import database, hear, settings, tree
 from tests.integration.evidence import AttemptRow, ledger
 from tests.integration.upstream import Answering, Asked, Upstream, answer_well, good, refusal
 
@@ -116,7 +116,7 @@ async def two(
         made = structs.replace(made, providers={"acme": acme, "other": other})
         async with Runtime(change(made) if change else made, environ={}, clock=HastyClock()) as rt:
             told: list[Event] = []
-            tree(rt).flow._tell = told.append  # pyright: ignore[reportPrivateUsage] - telemetry only counts
+            hear(rt, told.append)
             yield rt, one, another, told
 
 

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import pytest
 from aiohttp import web
 from msgspec import Raw, structs
-from tests.inside import given_back, granted, settings, tree
+from tests.inside import given_back, granted, hear, settings, tree
 from tests.integration.upstream import Asked, Upstream, answer_well, good, refusal
 
 from greenroom.actors.call import Terms
@@ -62,7 +62,7 @@ REFUSED: dict[WireName, set[str]] = {
 
 def listen_to(rt: Runtime) -> list[Event]:
     told: list[Event] = []
-    tree(rt).flow._tell = told.append  # pyright: ignore[reportPrivateUsage] - telemetry only counts
+    hear(rt, told.append)
     return told
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 from aiohttp import web
-from tests.inside import database, given_back, granted, settings, tree, until
+from tests.inside import database, given_back, granted, hear, settings, until
 from tests.integration.evidence import AttemptRow, exact_pusd, ledger
 from tests.integration.upstream import (
     COMPLETION_TOKENS,
@@ -48,7 +48,7 @@ async def rows_of(directory: Path) -> list[AttemptRow]:
 def listen_to(rt: Runtime) -> list[Event]:
     """What the runtime tells from now on."""
     told: list[Event] = []
-    tree(rt).flow._tell = told.append  # pyright: ignore[reportPrivateUsage] - telemetry only counts
+    hear(rt, told.append)
     return told
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio.to_thread
 import pytest
-from tests.inside import NOTHING, database, given_back, granted, named, settings, system, tree, until
+from tests.inside import NOTHING, database, given_back, granted, hear, named, settings, system, tree, until
 from tests.integration.evidence import AttemptRow, exact_pusd, ledger
 from tests.rawserver import (
     CHUNKED_EVENTS,
@@ -113,7 +113,7 @@ class TestAnswers:
             Runtime(settings(server.base_url, tmp_path), environ={}) as rt,
         ):
             heard: list[Event] = []
-            tree(rt).flow._tell = heard.append  # pyright: ignore[reportPrivateUsage] - telemetry only counts
+            hear(rt, heard.append)
             async with ask(rt) as events:
                 assert await anext(events) == Started("c1", "fast", 1)
                 assert await anext(events) == TextDelta(WORDS[0])
@@ -259,7 +259,7 @@ class TestNeverSpliced:
             Runtime(settings(server.base_url, tmp_path), environ={}) as rt,
         ):
             heard: list[Event] = []
-            tree(rt).flow._tell = heard.append  # pyright: ignore[reportPrivateUsage] - telemetry only counts
+            hear(rt, heard.append)
             events, outcome = await told(ask(rt))
             await given_back(rt)
         assert len(server.turns) == 2
@@ -493,7 +493,7 @@ class TestStalls:
             Runtime(settings(server.base_url, tmp_path, stalls=stalls, retries=ONCE), environ={}) as rt,
         ):
             heard: list[Event] = []
-            tree(rt).flow._tell = heard.append  # pyright: ignore[reportPrivateUsage] - telemetry only counts
+            hear(rt, heard.append)
             async with ask(rt) as events:
                 await asyncio.wait_for(server.closed.wait(), 10)
             with pytest.raises(ProviderFailed, match="timeout"):

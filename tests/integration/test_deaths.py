@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 from aiohttp import web
-from tests.inside import database, given_back, granted, named, settings, system, tree
+from tests.inside import database, given_back, granted, hear, named, settings, system, tree
 from tests.integration.commands import Greenroom, results
 from tests.integration.evidence import AttemptRow, exact_pusd, ledger
 from tests.integration.upstream import COMPLETION_TOKENS, PROMPT_TOKENS, Asked, Upstream, answer_well, good
@@ -79,7 +79,7 @@ class TestUnderACall:
                 kill(rt, victim)
 
         async with Upstream(answer_well) as upstream, start(upstream, tmp_path) as rt:
-            tree(rt).flow._tell = tell  # pyright: ignore[reportPrivateUsage]
+            hear(rt, tell)
             for number in range(3):
                 assert (await ask(rt, number)).cost_pusd == EXACT_PUSD
                 await spend(rt)

@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 from msgspec import structs
-from tests.inside import database, named, settings, system, tree, until
+from tests.inside import database, hear, named, settings, system, tree, until
 from tests.integration.evidence import check_charges, stored_ids, stored_results
 
 from greenroom.actors.events import Event, Finished, ProviderFailed, TextDelta
@@ -184,9 +184,9 @@ class Monkey:
             elif not self._left:
                 self._done.set()
 
-        flow._tell = told  # pyright: ignore[reportPrivateUsage] - as above
+        tell = hear(self._rt, told)
         await self._done.wait()
-        flow._tell = tell  # pyright: ignore[reportPrivateUsage] - as above
+        hear(self._rt, tell)
 
 
 async def check_tree(rt: Runtime, whole: set[str]) -> None:

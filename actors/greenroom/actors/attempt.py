@@ -89,23 +89,27 @@ class Attempts:
         self._clock = clock
         self._max_freeze_s = max_freeze_s
 
-    def begin(self, call: CallState) -> Attempt:
+    def begin(self, call: CallState, way: Way) -> Attempt:
         """Reckon what an attempt may cost, and make sure that it can be settled. Unless it raises, `give_back` must follow.
 
         Raises:
             BudgetExceeded: the call's own budget has no room for it.
             TooManyUnsettled: see there.
         """
-        hold = self._hold(call)
+        hold = self._hold(call, way)
         cap_pusd = call.budget_pusd
-        if cap_pusd is not None and call.cost_pusd + hold.bound_pusd > cap_pusd:
-            budget = Budget("call", cap_pusd)
+        if cap_pusd is not None and call.cost_pusd + call.held_pusd + hold.bound_pusd > cap_pusd:
             raise BudgetExceeded(
-                budget, None, settled_pusd=call.cost_pusd, held_pusd=0, asked_pusd=hold.bound_pusd
+                Budget("call", cap_pusd),
+                None,
+                settled_pusd=call.cost_pusd,
+                held_pusd=call.held_pusd,
+                asked_pusd=hold.bound_pusd,
             )
         self._outbox.open(hold)
         call.made = hold.number
-        return Attempt(hold, call.way, hold.bound_pusd)
+        call.held_pusd += hold.bound_pusd
+        return Attempt(hold, way, hold.bound_pusd)
 
     async def send(self, call: CallState, attempt: Attempt, send: Send[_T]) -> _T:
         """Be granted what an attempt needs, and send.
@@ -201,6 +205,7 @@ class Attempts:
     def give_back(self, call: CallState, attempt: Attempt) -> None:
         """Return the lease and the permit, granted or not, and settle the hold. Nothing here waits or fails."""
         line, hold = attempt.way.line, attempt.hold
+        call.held_pusd -= hold.bound_pusd
         if attempt.outcome == "cancelled" and not attempt.refused:
             _charge_bound_if_sent(attempt)
             _note(call, attempt)
@@ -261,8 +266,7 @@ class Attempts:
         way.route.record.began()
         return leased.session
 
-    def _hold(self, call: CallState) -> Hold:
-        way = call.way
+    def _hold(self, call: CallState, way: Way) -> Hold:
         return Hold(
             ticket=self._next_ticket(),
             call_id=call.id,

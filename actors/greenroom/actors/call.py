@@ -12,6 +12,7 @@ from greenroom.actors.events import (
     CallDone,
     FailedOver,
     FinishReason,
+    HedgeMade,
     OptionsDropped,
     ProviderError,
     ProviderFailed,
@@ -55,7 +56,9 @@ class Terms(Struct, frozen=True, kw_only=True):
     be charged; None: what other budgets allow. `fallbacks` are models, as `provider/model`, that are asked one after
     another when the one before fails in a way that another may mend (`failover.FAILOVER`), until there is content; time
     and budget are for all of them together. `unsupported` is what becomes of options that a model cannot take: the call
-    is refused before anything is held or sent, or they are left out, and told of.
+    is refused before anything is held or sent, or they are left out, and told of. `hedge` has a second attempt made, of the
+    next fallback if there is one, when the first has no answer after so many seconds; True: after a time within which
+    19 of 20 answers of the model came, once 20 are known. The first answer wins; both are paid for.
     """
 
     account: Account = Account()
@@ -64,6 +67,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     budget_pusd: int | None = None
     fallbacks: tuple[str, ...] = ()
     unsupported: Literal["refuse", "drop"] = "refuse"
+    hedge: float | bool = False
 
 
 NO_TERMS = Terms()
@@ -101,8 +105,8 @@ class Way(Struct, gc=False):
 class CallState(Struct, gc=False):
     """What stays the same over a call's attempts, and what they add up to.
 
-    `way` is how the next attempt goes; `made` counts those begun, and `tried` tells of those that ended, in that order.
-    `budget_pusd` is the most that all of them together may be charged. `first` is the model that was asked for,
+    `way` is how the next attempt goes, and in the end the one that was answered; `made` counts those begun, `held_pusd` is
+    what those in flight may come to, and `tried` tells of those that ended, in that order. `budget_pusd` is the most that all of them together may be charged. `first` is the model that was asked for,
     `fallbacks` are those left to go on to; `passed_over` says of those that could not be asked why not.
     """
 
@@ -115,6 +119,7 @@ class CallState(Struct, gc=False):
     deadline_s: float
     budget_pusd: int | None = None
     made: int = 0
+    held_pusd: int = 0
     cost_pusd: int = 0
     usage: Usage = Usage()
     tried: tuple[Tried, ...] = ()
@@ -250,6 +255,11 @@ def options_dropped(call: CallState, way: Way) -> OptionsDropped:
     return OptionsDropped(
         call_id=call.id, model=_name(way.route), options=way.dropped, job_id=call.account.job_id
     )
+
+
+def hedge_made(call: CallState, way: Way, after_s: float) -> HedgeMade:
+    """The event of a second attempt beside the first."""
+    return HedgeMade(call_id=call.id, model=_name(way.route), after_s=after_s, job_id=call.account.job_id)
 
 
 def call_done(call: CallState, now_s: float) -> CallDone:

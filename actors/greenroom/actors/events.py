@@ -359,6 +359,15 @@ class OptionsDropped(Struct, frozen=True, kw_only=True):
     job_id: str | None = None
 
 
+class HedgeMade(Struct, frozen=True, kw_only=True):
+    """A call whose answer is late is asked of `model` as well, `after_s` seconds after the first attempt began."""
+
+    call_id: int
+    model: str
+    after_s: float
+    job_id: str | None = None
+
+
 class CallDone(Struct, frozen=True, kw_only=True):
     """A call was answered: its attempts, what it used and cost, and how long it took from hold to settle."""
 
@@ -389,5 +398,5 @@ class HoldsReclaimed(Struct, frozen=True, kw_only=True):
     cost_pusd: int
 
 
-Event = AttemptFailed | FailedOver | OptionsDropped | CallDone | OverCharged | HoldsReclaimed
+Event = AttemptFailed | FailedOver | HedgeMade | OptionsDropped | CallDone | OverCharged | HoldsReclaimed
 """Everything the runtime tells about itself; `greenroom.runtime.telemetry` renders it."""

@@ -52,17 +52,17 @@ class Fallback(Struct, frozen=True):
     asked: bool = True
 
 
-def passed_over(error: ProviderError, first: Route, fallback: Fallback, to: Route) -> str | None:
+def passed_over(error: ProviderError | None, first: Route, fallback: Fallback, to: Route) -> str | None:
     """Why a call may not go on to a model; None: it may.
 
     Args:
-        error: how the last attempt failed.
+        error: how the last attempt failed; None: it goes on, and this one is made beside it.
         first: the model that the call was meant for.
         fallback: the model, as it is named.
         to: the model, as it was found.
     """
     if not fallback.asked and first.price == FREE and to.price != FREE:
         return "it costs money, the model asked for does not, and nobody agreed to pay"
-    if error.kind == "context_length":
+    if error is not None and error.kind == "context_length":
         return "its context window is not known to be larger"
     return None

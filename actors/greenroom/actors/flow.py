@@ -7,7 +7,7 @@ connection, sends, and whatever happens gives all three back (`attempt`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import TypeVar
 
@@ -25,8 +25,6 @@ from greenroom.actors.call import (
     attempt_failed,
     begin_call,
     call_done,
-    failed_over,
-    options_dropped,
     reply_of,
 )
 from greenroom.actors.catalog import Route
@@ -39,10 +37,8 @@ from greenroom.actors.events import (
     ProviderFailed,
 )
 from greenroom.actors.exchange import Answer, StreamBody, exchange, open_stream
-from greenroom.actors.failover import FAILOVER
 from greenroom.actors.kernel import ActorRef, Clock
 from greenroom.actors.ledger import Budgets, Outbox
-from greenroom.actors.limiter import BATCH
 from greenroom.actors.providers import (
     ChatRequest,
     Completion,
@@ -51,7 +47,8 @@ from greenroom.actors.providers import (
     WireRequest,
 )
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest
-from greenroom.actors.retry import RetryPolicy, Verdict
+from greenroom.actors.pursuit import MakeAttempt, Pursuit
+from greenroom.actors.retry import RetryPolicy
 from greenroom.actors.settings import Retries
 from greenroom.actors.streaming import CallStream, LiveStream
 from greenroom.actors.ways import Question, Ways
@@ -91,7 +88,7 @@ class Flow:
         budgets: Budgets,
     ) -> None:
         self._ways = Ways(catalog, ensure, budgets)
-        self._policy = RetryPolicy(retries, clock.monotonic)
+        self._pursuit = Pursuit(self._ways, RetryPolicy(retries, clock.monotonic), clock, tell)
         self._attempts = Attempts(ledger, outbox, next_ticket, clock, retries.max_retry_after_s)
         self._next_ticket = next_ticket
         self._clock = clock
@@ -158,7 +155,9 @@ class Flow:
         lease back, and settles the attempt, marked estimated: its input, and the output that came, each at its upper
         bound. `terms.timeout_s` holds for a caller that does not read on, too.
         """
-        asking = partial(self._ask, request, terms, self._attempt_streamed, stream=True)
+        asking = partial(
+            self._ask, request, terms, self._attempt_streamed, stream=True, discard=LiveStream.aclose
+        )
 
         async def begin() -> LiveStream:
             _, live = await self._unless_closed(asking)
@@ -195,7 +194,7 @@ class Flow:
         call.deadline_s = ends_s
         if call.budget_pusd is not None:
             call.budget_pusd -= found.cost_pusd
-        _, answer = await self._until_answered(call, partial(self._attempt, decode))
+        _, answer = await self._pursuit.until_answered(call, partial(self._attempt, decode))
         self._tell(call_done(call, self._clock.monotonic()))
         found.add(answer, call.usage, call.cost_pusd, call.made)
 
@@ -221,80 +220,27 @@ class Flow:
         self,
         request: ChatRequest,
         terms: Terms,
-        attempt: Callable[[CallState], Awaitable[_T]],
+        attempt: MakeAttempt[_T],
         *,
         stream: bool,
+        discard: Callable[[_T], Awaitable[None]] | None = None,
     ) -> tuple[CallState, _T]:
         question = Question(request, terms, stream)
         way, fallbacks = await self._ways.first(question)
         call = self._call(way, terms)
         call.fallbacks = fallbacks
-        self._take(call, way)
-        return call, await self._until_answered(call, attempt, question)
-
-    async def _until_answered(
-        self,
-        call: CallState,
-        attempt: Callable[[CallState], Awaitable[_T]],
-        question: Question | None = None,
-    ) -> _T:
-        """Attempt after attempt, and model after model, as the policy says and the table of `failover`."""
-        attempts = 0
-        while True:
-            if not attempts:
-                self._policy.begin(call.way.route.provider, patient=call.priority == BATCH)
-            attempts += 1
-            try:
-                return await attempt(call)
-            except ProviderFailed as failure:
-                error, cost_pusd = failure.error, failure.cost_pusd
-            then = await self._after(call, question, error, attempts)
-            if isinstance(then, Way):
-                self._tell(attempt_failed(call, error, 0.0, cost_pusd))
-                if then.route is not call.way.route:
-                    self._tell(failed_over(call, then, error))
-                self._take(call, then)
-                attempts = 0
-                continue
-            self._tell(attempt_failed(call, error, then.delay_s, cost_pusd))
-            if then.delay_s is None:
-                raise call.failure(error, then.why)
-            attempts -= not then.counts
-            await self._clock.sleep(then.delay_s)
-
-    def _take(self, call: CallState, way: Way) -> None:
-        call.way = way
-        if way.dropped:
-            self._tell(options_dropped(call, way))
-
-    async def _after(
-        self, call: CallState, question: Question | None, error: ProviderError, attempts: int
-    ) -> Verdict | Way:
-        """What follows a failure: another model or another request, another attempt, or the end."""
-        left_s = call.deadline_s - self._clock.monotonic()
-        verdict = partial(self._policy.verdict, error, attempts, left_s, patient=call.priority == BATCH)
-        if question is not None and (changed := self._ways.dropping(call.way, question, error)):
-            return changed
-        if question is None or not call.fallbacks or left_s <= 0.0:
-            return verdict()
-        when = FAILOVER[error.kind].when
-        if when == "at once":
-            return await self._ways.next(call, question, error) or verdict()
-        then = verdict()
-        if when == "after retries" and then.delay_s is None:
-            return await self._ways.next(call, question, error) or then
-        return then
+        return call, await self._pursuit.until_answered(call, attempt, question, discard)
 
     def _call(self, way: Way, terms: Terms) -> CallState:
         return begin_call(self._next_ticket(), way, terms, self._clock.monotonic())
 
-    def _attempt_whole(self, call: CallState) -> Awaitable[tuple[Attempt, Completion]]:
-        return self._attempt(call.way.route.codec.decode, call)
+    def _attempt_whole(self, call: CallState, way: Way) -> Coroutine[None, None, tuple[Attempt, Completion]]:
+        return self._attempt(way.route.codec.decode, call, way)
 
-    async def _attempt(self, decode: Callable[[bytes], _A], call: CallState) -> tuple[Attempt, _A]:
+    async def _attempt(self, decode: Callable[[bytes], _A], call: CallState, way: Way) -> tuple[Attempt, _A]:
         """One attempt: hold, admit, lease, send, read; then give back whatever was granted."""
         attempts = self._attempts
-        attempt = attempts.begin(call)
+        attempt = attempts.begin(call, way)
         try:
             decoded = attempts.decoded(attempt, await attempts.send(call, attempt, exchange), decode)
             attempts.answered(call, attempt, decoded)
@@ -304,9 +250,9 @@ class Flow:
         finally:
             attempts.give_back(call, attempt)
 
-    async def _attempt_streamed(self, call: CallState) -> LiveStream:
+    async def _attempt_streamed(self, call: CallState, way: Way) -> LiveStream:
         """One attempt up to its first content; from the answer's head on, the stream gives back what was granted."""
-        live = await self._open(call)
+        live = await self._open(call, way)
         try:
             await live.wait_content()
         except BaseException:
@@ -315,8 +261,8 @@ class Flow:
         self._attempts.content_came(live.attempt)
         return live
 
-    async def _open(self, call: CallState) -> LiveStream:
-        attempt = self._attempts.begin(call)
+    async def _open(self, call: CallState, way: Way) -> LiveStream:
+        attempt = self._attempts.begin(call, way)
         live: LiveStream | None = None
         try:
             live = self._live(call, attempt, await self._attempts.send(call, attempt, open_stream))
@@ -327,9 +273,9 @@ class Flow:
             if live is None:
                 self._attempts.give_back(call, attempt)
 
-    async def _attempt_put_together(self, call: CallState) -> tuple[Attempt, Completion]:
+    async def _attempt_put_together(self, call: CallState, way: Way) -> tuple[Attempt, Completion]:
         """One attempt, streamed. Nobody is told before the end, so it may be tried again wherever it fails."""
-        live = await self._attempt_streamed(call)
+        live = await self._attempt_streamed(call, way)
         try:
             while not isinstance(await live.next_event(), Finished):
                 pass

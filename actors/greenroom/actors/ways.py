@@ -71,8 +71,8 @@ class Ways:
             await self.reach(model)
         return self._way(question, route, line), tuple(map(Fallback, named))
 
-    async def next(self, call: CallState, question: Question, error: ProviderError) -> Way | None:
-        """The next model that may be asked after a failure; None: there is none."""
+    async def next(self, call: CallState, question: Question, error: ProviderError | None) -> Way | None:
+        """The next model that may be asked after a failure, or beside an attempt; None: there is none."""
         while call.fallbacks:
             fallback, *rest = call.fallbacks
             call.fallbacks = tuple(rest)
@@ -91,6 +91,7 @@ class Ways:
         param = error.param
         if (
             error.kind != "unsupported_capability"
+            or (error.provider, error.model) != (way.route.provider, way.route.model)
             or question.terms.unsupported != "drop"
             or param is None
             or param in way.dropped

@@ -16,6 +16,7 @@ from greenroom.actors.events import (
     CallDone,
     Event,
     FailedOver,
+    HedgeMade,
     HoldsReclaimed,
     OptionsDropped,
     OverCharged,
@@ -50,6 +51,8 @@ class Telemetry:
                     cost_usd=str(usd(event.cost_pusd)),
                     passed_over=event.passed_over,
                 )
+            case HedgeMade():
+                self.counters["hedges"] += 1
             case OptionsDropped():
                 self.counters["options dropped"] += len(event.options)
                 _log.info("options that the model cannot take are left out", **_fields(event))
