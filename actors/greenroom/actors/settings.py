@@ -275,6 +275,15 @@ class AliasSettings(_Section, frozen=True):
     free_to_paid: bool = False
 
 
+class Retention(_Section, frozen=True):
+    """After how many days `greenroom purge` removes what nobody uses; None: never. Spend is kept for good, since budgets
+    count it.
+    """
+
+    sessions_days: Positive | None = None
+    jobs_days: Positive | None = None
+
+
 class Settings(_Section, frozen=True):
     """The whole of `greenroom.toml`.
 
@@ -291,4 +300,5 @@ class Settings(_Section, frozen=True):
     budgets: BudgetSettings = BudgetSettings()
     supervision: Supervision = Supervision()
     sessions: SessionLimits = SessionLimits()
+    retention: Retention = Retention()
     prices: PriceTableSettings = PriceTableSettings()

@@ -27,6 +27,7 @@ from greenroom.actors.batch import (
     open_job,
     scan,
 )
+from greenroom.actors.catalog import Choice, Choose, ListModels, ProviderModels, Requirements, Strategy
 from greenroom.actors.embedding import Embeddings
 from greenroom.actors.event_stream import EventStream
 from greenroom.actors.flow import Reply
@@ -49,6 +50,7 @@ from greenroom.runtime.options import (
     read_only_terms,
     read_options,
 )
+from greenroom.runtime.retention import Purged, purge
 from greenroom.runtime.session import (
     ExportedSession,
     Session,
@@ -247,6 +249,52 @@ class Runtime:
             EmbeddingRequest(model=model, inputs=inputs, dimensions=dimensions), read_only_terms(options)
         )
 
+    async def models(self, *providers: str, refresh: bool = False) -> tuple[ProviderModels, ...]:
+        """What models there are: those that hosts list and those that the configuration names, by provider.
+
+            for found in await rt.models():
+                print(found.provider, found.unreachable or [card.model for card in found.models])
+
+        Args:
+            *providers: which; none: all in use.
+            refresh: whether to ask the hosts anew; else what they said is kept for an hour, a failure for a minute.
+
+        Raises:
+            UnknownModel: one of the providers is not in use.
+        """
+        asked = self._running().catalog.call(ListModels(providers, refresh=refresh), timeout=None)
+        return await unless_failed(asked, self._life.failure)
+
+    async def choose(
+        self,
+        requirements: Requirements | None = None,
+        *,
+        strategy: Strategy = "balanced",
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+    ) -> Choice:
+        """Choose a model as `model="AUTO"` would, and explain it; nothing is asked.
+
+            choice = await rt.choose(Requirements(vision=True, max_output_usd_per_mtok=5), strategy="best")
+            print(choice.model, choice.reason, [(one.model, one.why) for one in choice.rejected])
+
+        Args:
+            requirements: what it must have; no strategy breaks one of them.
+            strategy: which of those that have it.
+            input_tokens: how many go in, for what the call would cost; 0: not known.
+            output_tokens: the most that come out; 0: not known.
+
+        Raises:
+            NothingEligible: no model meets the requirements; it says what rejected each, and what would help.
+        """
+        asked = Choose(
+            requirements=requirements or Requirements(),
+            strategy=strategy,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+        )
+        return await unless_failed(self._running().catalog.call(asked, timeout=None), self._life.failure)
+
     async def batch(
         self,
         source: str | Path,
@@ -348,6 +396,27 @@ class Runtime:
         """
         importing = import_session(self._running(), document, name, self.chosen.default_model)
         return await unless_failed(importing, self._life.failure)
+
+    async def purge(
+        self, *, sessions_days: int | None = None, jobs_days: int | None = None, dry_run: bool = False
+    ) -> Purged:
+        """Remove what nobody has used for so many days, for good; None: nothing of that kind.
+
+        Args:
+            sessions_days: sessions in which nothing was said since.
+            jobs_days: jobs that ended before, with their results; output files stay.
+            dry_run: only count them.
+
+        Raises:
+            StorageFailed: nothing was removed.
+        """
+        return await purge(
+            self._running().store,
+            self._life.now_ms(),
+            sessions_days=sessions_days,
+            jobs_days=jobs_days,
+            dry_run=dry_run,
+        )
 
     async def open_job(self, request: JobRequest, found: Scan) -> OpenJob:
         """Find or make the job that `request` describes; nothing is asked yet. Raises as `batch` does."""

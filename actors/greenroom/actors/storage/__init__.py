@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from greenroom.actors.storage.database import Database as Database
     from greenroom.actors.storage.job_statements import BEGIN_REWRITE as BEGIN_REWRITE
     from greenroom.actors.storage.job_statements import END_REWRITE as END_REWRITE
+    from greenroom.actors.storage.job_statements import ENDED_JOBS as ENDED_JOBS
     from greenroom.actors.storage.job_statements import ERROR_CLASSES as ERROR_CLASSES
     from greenroom.actors.storage.job_statements import FINISHED_ITEMS as FINISHED_ITEMS
     from greenroom.actors.storage.job_statements import FORGET_FAILED_ITEMS as FORGET_FAILED_ITEMS
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from greenroom.actors.storage.job_statements import MUST_REWRITE as MUST_REWRITE
     from greenroom.actors.storage.job_statements import NTH_RESULT as NTH_RESULT
     from greenroom.actors.storage.job_statements import PREFIX_BYTES as PREFIX_BYTES
+    from greenroom.actors.storage.job_statements import PURGE_JOBS as PURGE_JOBS
     from greenroom.actors.storage.job_statements import UPDATE_JOB_INPUT as UPDATE_JOB_INPUT
     from greenroom.actors.storage.job_statements import UPDATE_JOB_STATE as UPDATE_JOB_STATE
     from greenroom.actors.storage.reader import ReadOnly as ReadOnly
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from greenroom.actors.storage.session_statements import DELETE_SESSION as DELETE_SESSION
     from greenroom.actors.storage.session_statements import IDLE_SESSIONS as IDLE_SESSIONS
     from greenroom.actors.storage.session_statements import INSERT_TURN as INSERT_TURN
+    from greenroom.actors.storage.session_statements import PURGE_SESSIONS as PURGE_SESSIONS
     from greenroom.actors.storage.session_statements import PUT_CHECKPOINT as PUT_CHECKPOINT
     from greenroom.actors.storage.session_statements import PUT_SESSION as PUT_SESSION
     from greenroom.actors.storage.session_statements import SESSION_SETTINGS as SESSION_SETTINGS
@@ -103,6 +106,7 @@ _HOMES = {
     "DELETE_SESSION": "session_statements",
     "Database": "database",
     "Dimension": "statements",
+    "ENDED_JOBS": "job_statements",
     "END_REWRITE": "job_statements",
     "ERROR_CLASSES": "job_statements",
     "FINISHED_ITEMS": "job_statements",
@@ -120,6 +124,8 @@ _HOMES = {
     "NTH_RESULT": "job_statements",
     "OPEN_SLICE": "statements",
     "PREFIX_BYTES": "job_statements",
+    "PURGE_JOBS": "job_statements",
+    "PURGE_SESSIONS": "session_statements",
     "PUT_CHECKPOINT": "session_statements",
     "PUT_SESSION": "session_statements",
     "ReadOnly": "reader",

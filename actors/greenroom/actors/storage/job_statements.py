@@ -3,7 +3,7 @@
 Every write here may be applied twice without harm, which is what lets a save be sent again after a crash.
 """
 
-from sqlalchemy import and_, bindparam, case, delete, false, func, select, update
+from sqlalchemy import and_, bindparam, case, delete, false, func, literal_column, select, update
 
 from greenroom.actors.storage.binding import Upsert
 from greenroom.actors.storage.shapes import PAGE
@@ -106,3 +106,18 @@ _first = (
 )
 PREFIX_BYTES = select(func.coalesce(func.sum(func.length(_first.c.result) + 1), 0))
 """How many bytes the first `count` output lines of a job take, newlines included: one row of one."""
+
+_ended = select(jobs.c.id).where(
+    jobs.c.state != literal_column("'running'"), jobs.c.updated_at_ms < bindparam("until_ms")
+)
+
+ENDED_JOBS = select(func.count()).select_from(_ended.subquery())
+"""How many jobs ended before. Parameters: until_ms."""
+
+PURGE_JOBS = (
+    delete(items).where(items.c.job_id.in_(_ended)),
+    delete(jobs).where(
+        jobs.c.state != literal_column("'running'"), jobs.c.updated_at_ms < bindparam("until_ms")
+    ),
+)
+"""Remove those with their results, in two statements of one commit. Parameters: until_ms."""

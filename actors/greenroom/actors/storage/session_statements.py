@@ -3,7 +3,7 @@
 Every write here may be applied twice without harm, which is what lets it be sent again after a crash.
 """
 
-from sqlalchemy import and_, bindparam, case, delete, func, literal_column, select, update
+from sqlalchemy import bindparam, case, delete, func, literal_column, select, update
 
 from greenroom.actors.storage.binding import Upsert
 from greenroom.actors.storage.statements import total
@@ -100,10 +100,14 @@ SESSIONS = (
 """Sessions by name, a page of `TURNS_PAGE`: id, created_at_ms, updated_at_ms, settings, turns, tokens, cost_pusd.
 Parameters: after_id."""
 
-IDLE_SESSIONS = (
-    select(sessions.c.id)
-    .where(and_(sessions.c.updated_at_ms < bindparam("until_ms"), sessions.c.id > bindparam("after_id")))
-    .order_by(sessions.c.id)
-    .limit(literal_column(str(TURNS_PAGE)))
+_idle = select(sessions.c.id).where(sessions.c.updated_at_ms < bindparam("until_ms"))
+
+IDLE_SESSIONS = select(func.count()).select_from(_idle.subquery())
+"""How many sessions there are in which nothing has happened since. Parameters: until_ms."""
+
+PURGE_SESSIONS = (
+    delete(turns).where(turns.c.session_id.in_(_idle)),
+    delete(checkpoints).where(checkpoints.c.session_id.in_(_idle)),
+    delete(sessions).where(sessions.c.updated_at_ms < bindparam("until_ms")),
 )
-"""Names of sessions in which nothing happened since, a page of `TURNS_PAGE`. Parameters: until_ms, after_id."""
+"""Remove those, in three statements of one commit. Parameters: until_ms."""

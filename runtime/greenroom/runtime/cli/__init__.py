@@ -10,6 +10,7 @@ from greenroom.runtime.cli.doctor import doctor
 from greenroom.runtime.cli.init import init
 from greenroom.runtime.cli.models import models
 from greenroom.runtime.cli.output import help_of
+from greenroom.runtime.cli.purge import purge
 from greenroom.runtime.cli.run import run
 from greenroom.runtime.cli.sessions import app as sessions
 from greenroom.runtime.cli.simulate import simulate
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (run, ask, costs, simulate, models, init, doctor):
+for _command in (run, ask, costs, simulate, models, init, doctor, purge):
     app.command(help=help_of(_command))(_command)
 
 app.add_typer(sessions, name="sessions")

@@ -2,11 +2,11 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, cast
 
 import msgspec
 import typer
@@ -14,19 +14,17 @@ from msgspec import Struct
 from rich.table import Table
 
 from greenroom.actors import storage
-from greenroom.actors.kernel import Refused
 from greenroom.actors.prices import usd
 from greenroom.actors.providers import Message
 from greenroom.actors.session import SessionRefused, SessionSettings, no_checkpoint
 from greenroom.actors.session.records import read_chain, read_checkpoints, read_settings
 from greenroom.actors.storage import DatabaseMissing, Query, ReadOnly, Rows, StorageFailed, open_read_only
+from greenroom.runtime.cli.alone import with_runtime
 from greenroom.runtime.cli.output import fail, help_of, money, note, plain, print_json, tables
 from greenroom.runtime.config import ConfigError, database_url, load_settings
-from greenroom.runtime.discovery import Chosen
 from greenroom.runtime.runtime import Runtime
 from greenroom.runtime.session import ExportedSession, document_of
 
-_T = TypeVar("_T")
 _TEXT_CHARS = 2_000
 Config = Annotated[
     Path | None, typer.Option(help="Configuration file. [default: greenroom.toml, if there is one]")
@@ -146,7 +144,7 @@ def import_(
     async def importing(rt: Runtime) -> str:
         return (await rt.import_session(document, name=name)).name
 
-    note(f"session {_write(config, importing)} has {len(document.turns)} turns")
+    note(f"session {with_runtime(config, importing)} has {len(document.turns)} turns")
 
 
 def branch(
@@ -158,7 +156,7 @@ def branch(
     async def branching(rt: Runtime) -> None:
         await rt.import_session(document, name=new)
 
-    _write(config, branching)
+    with_runtime(config, branching)
     note(f"session {new} has {len(document.turns)} turns of {name}")
 
 
@@ -180,7 +178,7 @@ def delete(
         for name in names:
             await (await rt.session(name)).delete()
 
-    _write(config, deleting)
+    with_runtime(config, deleting)
     note(f"{len(names)} deleted")
 
 
@@ -269,20 +267,6 @@ async def _document(reader: _Reader, name: str, at: str | None) -> ExportedSessi
     if head is not None and not chain.entries:
         raise SessionRefused(f"session {name!r} has no turn {head}")
     return document_of(name, settings, chain.entries, checkpoints)
-
-
-def _write(config: Path | None, change: Callable[[Runtime], Awaitable[_T]]) -> _T:
-    """Have a runtime do something that needs no provider."""
-
-    async def run() -> _T:
-        nobody = Chosen(providers={}, keys={}, default_model=None, how="nobody is asked")
-        async with Runtime(config, chosen=nobody) as rt:
-            return await change(rt)
-
-    try:
-        return asyncio.run(run())
-    except (ConfigError, Refused, ValueError) as error:
-        fail(str(error))
 
 
 def _when(at_ms: int) -> str:
