@@ -30,7 +30,6 @@ _KIND_BY_TYPE: dict[str, ErrorKind] = {
     "exceed_context_size_error": "context_length",  # llama.cpp
     "rate_limit_error": "rate_limited",
     "timeout_error": "timeout",
-    "api_error": "server",
     "overloaded_error": "overloaded",
 }
 
