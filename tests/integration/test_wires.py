@@ -3,10 +3,7 @@
 import asyncio
 from typing import get_args
 
-import aiohttp
 import pytest
-from tests.simulator.conftest import Client
-from tests.simulator.speakers import ANTHROPIC, BEDROCK, GEMINI, OLLAMA, OPENAI, RESPONSES
 
 from greenroom.actors.events import ErrorKind
 from greenroom.actors.settings import Retries, Stalls
@@ -14,9 +11,7 @@ from greenroom.runtime import ProviderFailed, Reply, Runtime, TextDelta, ToolCal
 from greenroom.runtime.testing import (
     Breaks,
     Fails,
-    HastyClock,
     Raw,
-    Received,
     Says,
     ScriptedProvider,
     Step,
@@ -37,14 +32,6 @@ REFUSALS: dict[int | None, ErrorKind] = {
     502: "server",
 }
 TEXT = "Grüß 世界"
-SPEAKERS = {
-    "openai-chat": OPENAI,
-    "openai-responses": RESPONSES,
-    "anthropic-messages": ANTHROPIC,
-    "gemini": GEMINI,
-    "ollama": OLLAMA,
-    "bedrock-converse": BEDROCK,
-}
 BROKEN: list[tuple[Step, set[ErrorKind]]] = [
     (Breaks("drop"), {"connection"}),
     (Breaks("truncate", TEXT), {"connection"}),
@@ -117,16 +104,6 @@ async def test_overload_is_told_from_failure(wire: WireName) -> None:
         assert failed.value.error.kind == "overloaded"
 
 
-async def test_the_advice_to_wait_is_understood(wire: WireName) -> None:
-    clock = HastyClock()
-    script = (Fails(429, retry_after_s=30), Fails(503, retry_after_s=20), "There.")
-    async with runtime_with(*script, wire=wire, clock=clock) as (rt, _):
-        assert (await rt.chat(None, "Well?")).attempts == 3
-    first_s, second_s = clock.slept_s
-    assert 30 <= first_s <= 31
-    assert 20 <= second_s <= 21
-
-
 @BOTH
 @pytest.mark.parametrize(
     ("cases", "stalls"),
@@ -152,47 +129,6 @@ async def test_a_broken_answer_is_an_error_and_gives_everything_back(
         if cases is BROKEN:
             provider.say("Next.")
             assert (await ask(rt, "And?", streamed=streamed)).text == "Next."
-
-
-@BOTH
-async def test_cut_at_every_byte_it_is_an_error_and_never_spliced(
-    wire: WireName,
-    streamed: bool,  # noqa: FBT001  # a parameter
-) -> None:
-    def cut(asked: Received) -> Step:
-        return Breaks("truncate", TEXT, at_byte=asked.number - 1)
-
-    async with runtime_with(then=cut, wire=wire, retries=ONCE) as (rt, provider):
-        prefixes: set[str] = set()
-        for _ in range(await length(wire, streamed=streamed)):
-            text, failure = await told(rt, streamed=streamed)
-            prefixes.add(text)
-            assert text == TEXT if failure is None else failure in {"connection", "protocol"}
-        assert all(TEXT.startswith(prefix) for prefix in prefixes)
-        # Whoever got nothing was told nothing; of a stream that was cut there is what came before the cut.
-        assert len(prefixes) > 2 if streamed else prefixes == {""}
-        await given_back(provider)
-
-
-async def length(wire: WireName, *, streamed: bool) -> int:
-    """How many bytes the body of an answer has that is `TEXT`."""
-    async with ScriptedProvider(TEXT) as provider, aiohttp.ClientSession() as session:
-        client = Client(session, provider.simulator)
-        return len((await SPEAKERS[wire].send(client, "Well?", model="any", stream=streamed)).body)
-
-
-async def told(rt: Runtime, *, streamed: bool) -> tuple[str, str | None]:
-    """What a caller is told of an answer, and how it failed if it did."""
-    text = ""
-    try:
-        if not streamed:
-            return (await rt.chat(None, "Well?")).text, None
-        async with rt.stream(None, "Well?") as events:
-            async for event in events:
-                text += event.text if isinstance(event, TextDelta) else ""
-    except ProviderFailed as failed:
-        return text, failed.error.kind
-    return text, None
 
 
 async def given_back(provider: ScriptedProvider) -> None:

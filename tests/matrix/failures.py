@@ -15,7 +15,7 @@ SAID = "So it is."
 
 
 class Failure(Struct, frozen=True):
-    """One answer that is none."""
+    """One answer that is none. In mid-stream, where there is no status, its code says `mid_stream`."""
 
     kind: ErrorKind
     status: int
@@ -23,44 +23,78 @@ class Failure(Struct, frozen=True):
     headers: Mapping[str, str] = {}
     code: str | None = None
     retry_after_s: float | None = None
+    by_status: bool = False
+
+    @property
+    def mid_stream(self) -> ErrorKind:
+        return "server" if self.by_status else self.kind
 
     def worded(self, words: str) -> bytes:
         """The body with other words in it."""
         return json.dumps(self.body).replace(json.dumps(SAID), json.dumps(words)).encode()
 
 
-def _openai(
-    kind: ErrorKind, status: int, said: str, code: str | None, headers: Mapping[str, str] | None = None
-) -> Failure:
+def _openai(kind: ErrorKind, status: int, said: str, code: str | None, *, by_status: bool = False) -> Failure:
     body = {"error": {"message": SAID, "type": said, "param": None, "code": code}}
-    return Failure(kind, status, body, headers or {}, code or said)
+    return Failure(kind, status, body, code=code or said, by_status=by_status)
 
 
 _INVALID = "invalid_request_error"
 _OPENAI = [
     _openai("authentication", 401, _INVALID, "invalid_api_key"),
-    _openai("permission", 403, _INVALID, "unsupported_country_region_territory"),
+    _openai("permission", 403, _INVALID, "unsupported_country_region_territory", by_status=True),
     _openai("permission", 429, "insufficient_quota", "insufficient_quota"),
     _openai("permission", 429, "billing_not_active", "billing_not_active"),
+    _openai("permission", 403, _INVALID, "data_residency_mismatch"),
+    _openai("authentication", 401, "authentication_error", None),
     _openai("not_found", 404, _INVALID, "model_not_found"),
     _openai("not_found", 400, _INVALID, "model_not_found"),
-    _openai("invalid_request", 400, _INVALID, None),
-    _openai("invalid_request", 400, _INVALID, "invalid_image"),
-    _openai("invalid_request", 413, _INVALID, "request_too_large"),
-    _openai("invalid_request", 422, _INVALID, "unprocessable"),
+    _openai("invalid_request", 400, _INVALID, None, by_status=True),
+    *(
+        _openai("invalid_request", 400, _INVALID, code)
+        for code in (
+            "invalid_prompt",
+            "invalid_image",
+            "invalid_image_format",
+            "invalid_base64_image",
+            "invalid_image_url",
+            "invalid_image_mode",
+            "image_too_large",
+            "image_too_small",
+            "image_parse_error",
+            "image_file_too_large",
+            "image_file_not_found",
+            "empty_image_file",
+            "unsupported_image_media_type",
+            "failed_to_download_image",
+        )
+    ),
+    _openai("invalid_request", 413, _INVALID, "request_too_large", by_status=True),
+    _openai("invalid_request", 422, _INVALID, "unprocessable", by_status=True),
     _openai("context_length", 400, _INVALID, "context_length_exceeded"),
     _openai("context_length", 400, _INVALID, "string_above_max_length"),
+    _openai("context_length", 400, "exceed_context_size_error", None),
     _openai("rate_limited", 429, "requests", "rate_limit_exceeded"),
     _openai("rate_limited", 429, "tokens", "rate_limit_exceeded"),
-    _openai("overloaded", 503, "server_error", None),
+    _openai("overloaded", 503, "server_error", None, by_status=True),
     _openai("overloaded", 503, "service_unavailable_error", "server_overloaded"),
+    _openai("overloaded", 500, "overloaded_error", None),
+    _openai("timeout", 400, _INVALID, "vector_store_timeout"),
     _openai("server", 500, "server_error", None),
     _openai("server", 500, "server_error", "server_error"),
     _openai("server", 502, "server_error", "bad_gateway"),
-    _openai("timeout", 408, "timeout_error", "timeout"),
-    _openai("timeout", 504, "server_error", None),
+    _openai("timeout", 408, "timeout_error", "timeout", by_status=True),
+    _openai("timeout", 504, "server_error", None, by_status=True),
     _openai("content_filter", 400, _INVALID, "content_policy_violation"),
-    _openai("content_filter", 400, _INVALID, "content_filter"),
+    *(
+        _openai("content_filter", 400, _INVALID, code)
+        for code in (
+            "content_filter",
+            "bio_policy",
+            "misalignment_policy_violation",
+            "image_content_policy_violation",
+        )
+    ),
     _openai("unsupported_capability", 400, _INVALID, "unsupported_parameter"),
     _openai("unsupported_capability", 400, _INVALID, "unsupported_value"),
 ]
@@ -87,6 +121,7 @@ _ANTHROPIC = [
     _anthropic("rate_limited", 429, "rate_limit_error"),
     _anthropic("rate_limited", 429, "rate_limit_error", "ramp_limit_exceeded"),
     _anthropic("overloaded", 529, "overloaded_error"),
+    _anthropic("overloaded", 500, "overloaded_error"),
     _anthropic("server", 500, "api_error"),
     _anthropic("timeout", 504, "timeout_error"),
 ]
@@ -132,7 +167,7 @@ _GEMINI = [
 
 
 def _ollama(kind: ErrorKind, status: int) -> Failure:
-    return Failure(kind, status, {"error": SAID})
+    return Failure(kind, status, {"error": SAID}, by_status=True)
 
 
 _OLLAMA = [
@@ -172,6 +207,7 @@ _BEDROCK = [
     _bedrock("server", 500, "InternalServerException"),
     _bedrock("server", 500, "InternalFailure"),
     _bedrock("server", 424, "ModelErrorException"),
+    _bedrock("server", 424, "ModelStreamErrorException"),
     _bedrock("timeout", 408, "ModelTimeoutException"),
     Failure(
         "rate_limited",

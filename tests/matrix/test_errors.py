@@ -1,21 +1,35 @@
 """Every class of failure as every provider words it: the same class here, whatever the words."""
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
 from typing import get_args
 
 import pytest
+from msgspec import structs
 from tests.inside import given_back, tree
 from tests.matrix.failures import FAILURES, NOT_TOLD, SAID, TOLD_BY_PROVIDERS, Failure
 from tests.matrix.providers import PROVIDERS, settings_of
+from tests.providers.streams import events_of
+from tests.providers.test_bedrock_decode import exception
 
 from greenroom.actors.events import ErrorKind, ProviderError
-from greenroom.actors.providers import ChatRequest, Message
-from greenroom.actors.settings import Retries
+from greenroom.actors.providers import ChatRequest, Message, codec_for
+from greenroom.actors.settings import ProviderSettings, Retries
 from greenroom.runtime import ProviderFailed, Reply, Runtime
 from greenroom.runtime.testing import HastyClock, Raw, ScriptedProvider, WireName
 
 pytestmark = pytest.mark.anyio
 MISLEADING = "rate limit exceeded; overloaded; context length; invalid api key; not found; content_filter; timeout; 429 503"
+MID_STREAM: dict[WireName, Callable[[Failure], bytes]] = {
+    "openai-chat": lambda failure: b"data: %s\n\n" % failure.worded(MISLEADING),
+    "openai-responses": lambda failure: (
+        b'data: {"type":"error","error":%s}\n\n' % json.dumps(failure.body["error"]).encode()
+    ),
+    "anthropic-messages": lambda failure: b"event: error\ndata: %s\n\n" % failure.worded(MISLEADING),
+    "gemini": lambda failure: b"data: %s\r\n\r\n" % failure.worded(MISLEADING),
+    "ollama": lambda failure: failure.worded(MISLEADING) + b"\n",
+    "bedrock-converse": lambda failure: exception(_small(failure.code), failure.worded(MISLEADING)),
+}
 CELLS = [
     pytest.param(name, failure, id=f"{name}-{failure.kind}-{failure.status}-{failure.code}")
     for name, (row, _) in PROVIDERS.items()
@@ -80,3 +94,24 @@ async def test_the_class_is_in_the_code_and_never_in_the_words(
             failure.status, failure.code, name, "any",
         )  # fmt: skip
         assert error.retry_after_s == failure.retry_after_s
+
+
+@pytest.mark.parametrize(
+    ("wire", "failure"),
+    [
+        pytest.param(wire, failure, id=f"{wire}-{failure.kind}-{failure.status}-{failure.code}")
+        for wire, failures in FAILURES.items()
+        for failure in failures
+    ],
+)
+def test_in_mid_stream_the_code_alone_says_the_class(wire: WireName, failure: Failure) -> None:
+    codec = codec_for("p", structs.replace(ProviderSettings(base_url="http://unused"), wire=wire))
+    (event,) = events_of(codec.stream_decoder(), [MID_STREAM[wire](failure)])
+    assert isinstance(event, ProviderError)
+    assert (event.kind, event.code) == (failure.mid_stream, failure.code)
+    assert event.retry_after_s == failure.retry_after_s
+
+
+def _small(name: str | None) -> str:
+    """In a stream the names of Bedrock's exceptions begin with a small letter."""
+    return name[:1].lower() + name[1:] if name else ""
