@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from greenroom.actors import storage
 from greenroom.actors.kernel import ActorRef
@@ -23,15 +23,16 @@ async def purge(
     store: ActorRef, now_ms: int, *, sessions_days: int | None, jobs_days: int | None, dry_run: bool
 ) -> Purged:
     """Remove what is older; see `Runtime.purge`."""
-    sessions = 0 if sessions_days is None else {"until_ms": now_ms - sessions_days * _DAY_MS}
-    jobs = 0 if jobs_days is None else {"until_ms": now_ms - jobs_days * _DAY_MS}
-    found = Purged(
-        sessions=0 if not sessions else await _count(store, Query(storage.IDLE_SESSIONS, sessions)),
-        jobs=0 if not jobs else await _count(store, Query(storage.ENDED_JOBS, jobs)),
-    )
-    if not dry_run:
-        writes = [Write(statement, (sessions,)) for statement in storage.PURGE_SESSIONS if sessions]
-        writes += [Write(statement, (jobs,)) for statement in storage.PURGE_JOBS if jobs]
+    found, writes = Purged(), list[Write]()
+    if sessions_days is not None:
+        old = {"until_ms": now_ms - sessions_days * _DAY_MS}
+        found = structs.replace(found, sessions=await _count(store, Query(storage.IDLE_SESSIONS, old)))
+        writes += [Write(statement, (old,)) for statement in storage.PURGE_SESSIONS]
+    if jobs_days is not None:
+        old = {"until_ms": now_ms - jobs_days * _DAY_MS}
+        found = structs.replace(found, jobs=await _count(store, Query(storage.ENDED_JOBS, old)))
+        writes += [Write(statement, (old,)) for statement in storage.PURGE_JOBS]
+    if writes and not dry_run:
         await store.call(Commit(tuple(writes), ordered=True), timeout=_TIMEOUT_S)
     return found
 
