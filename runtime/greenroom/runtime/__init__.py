@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from greenroom.actors.tools import ToolInvalid as ToolInvalid
     from greenroom.actors.tools import ToolRoundsExceeded as ToolRoundsExceeded
     from greenroom.runtime.config import ConfigError as ConfigError
+    from greenroom.runtime.images import Image as Image
+    from greenroom.runtime.images import ImageInvalid as ImageInvalid
+    from greenroom.runtime.images import user_message as user_message
     from greenroom.runtime.job import Job as Job
     from greenroom.runtime.options import OptionInvalid as OptionInvalid
     from greenroom.runtime.options import Options as Options
@@ -53,6 +56,8 @@ _HOMES = {
     "EventStream": "greenroom.actors.event_stream",
     "ExportedSession": "greenroom.runtime.session",
     "Finished": "greenroom.actors.events",
+    "Image": "greenroom.runtime.images",
+    "ImageInvalid": "greenroom.runtime.images",
     "Job": "greenroom.runtime.job",
     "JobProgress": "greenroom.actors.batch",
     "Message": "greenroom.actors.providers",
@@ -81,6 +86,7 @@ _HOMES = {
     "ToolResult": "greenroom.actors.events",
     "ToolRoundsExceeded": "greenroom.actors.tools",
     "Usage": "greenroom.actors.events",
+    "user_message": "greenroom.runtime.images",
     "Window": "greenroom.actors.session",
 }
 

@@ -16,8 +16,9 @@ from greenroom.actors.flow import NO_TERMS, Terms
 from greenroom.actors.ledger import Account
 from greenroom.actors.limiter import BATCH, INTERACTIVE
 from greenroom.actors.prices import pico_usd
-from greenroom.actors.providers import ChatRequest, Message, Part, Role, TextPart
+from greenroom.actors.providers import ChatRequest, ImagePart, Message, Part, Role, TextPart
 from greenroom.actors.tools import Tool, Toolbox, ToolTerms
+from greenroom.runtime.images import ImageInvalid, check_image
 
 Messages = str | Sequence[Message | Mapping[str, object]]
 """A conversation, its messages as `Message` or as dicts in OpenAI's shape; or the text of one user message."""
@@ -294,10 +295,19 @@ def _check(message: Message, where: str) -> None:
             f"{where}.content is {content!r:.80}; it must be text or a tuple of TextPart and ImagePart",
         )
     for part in parts:
-        if type(part) is TextPart and not _is_unicode(part.text):
+        if isinstance(part, ImagePart):
+            _check_image(part, where)
+        elif isinstance(part, TextPart) and not _is_unicode(part.text):
             raise OptionInvalid(
                 "messages", f"{where}.content has half a surrogate pair, which UTF-8 cannot say"
             )
+
+
+def _check_image(part: ImagePart, where: str) -> None:
+    try:
+        check_image(part.image_url.url)
+    except ImageInvalid as error:
+        raise OptionInvalid("messages", f"{where}.content: {error}") from None
 
 
 def _is_unicode(text: str) -> bool:
