@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
-from greenroom.actors.catalog.cards import Card
+from greenroom.actors.catalog.cards import ModelCard
 from greenroom.actors.catalog.limits import Candidate
 from greenroom.actors.catalog.records import Measured
 from greenroom.actors.prices import Price, rates
@@ -47,7 +47,7 @@ def candidate(
     """`provider/model`, which can do everything unless `known` says otherwise."""
     provider, _, model = name.partition("/")
     fields: dict[str, Any] = {"capabilities": ALL, "context_tokens": 100_000, "listed": True} | known
-    card = Card(
+    card = ModelCard(
         provider=provider,
         model=model,
         price=None if usd is None else price(*usd),

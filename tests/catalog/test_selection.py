@@ -227,6 +227,20 @@ def numbered(number: int, **known: Any) -> Candidate:
     return candidate(f"p{number % 3}/m{number}", **known)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"strategy": "dearest"}, "strategy='dearest': there is no such one; there are: cheapest, fastest"),
+        ({"input_tokens": -1}, "input_tokens=-1: a number of tokens"),
+        ({"output_tokens": 1.5}, "output_tokens=1.5"),
+        ({"input_bound": None}, "input_bound=None"),
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_refused_by_name(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Choose(**wrong)
+
+
 maybe = st.sampled_from([True, False, None])
 usd = st.sampled_from(["0", "0.1", "1", "7.5", "30"])
 candidates = st.lists(

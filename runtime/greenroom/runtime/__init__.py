@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from greenroom.actors.batch import JobProgress as JobProgress
+    from greenroom.actors.catalog import Choice as Choice
+    from greenroom.actors.catalog import ModelCard as ModelCard
+    from greenroom.actors.catalog import NothingEligible as NothingEligible
+    from greenroom.actors.catalog import ProviderModels as ProviderModels
+    from greenroom.actors.catalog import Requirements as Requirements
+    from greenroom.actors.catalog import Strategy as Strategy
     from greenroom.actors.embedding import Embeddings as Embeddings
     from greenroom.actors.event_stream import EventStream as EventStream
     from greenroom.actors.events import CallEvent as CallEvent
@@ -51,6 +57,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AnswerInvalid": "greenroom.actors.structured",
     "CallEvent": "greenroom.actors.events",
+    "Choice": "greenroom.actors.catalog",
     "ConfigError": "greenroom.runtime.config",
     "Embeddings": "greenroom.actors.embedding",
     "EventStream": "greenroom.actors.event_stream",
@@ -61,21 +68,26 @@ _HOMES = {
     "Job": "greenroom.runtime.job",
     "JobProgress": "greenroom.actors.batch",
     "Message": "greenroom.actors.providers",
+    "ModelCard": "greenroom.actors.catalog",
+    "NothingEligible": "greenroom.actors.catalog",
     "OptionInvalid": "greenroom.runtime.options",
     "Options": "greenroom.runtime.options",
     "ParsedReply": "greenroom.actors.structured",
     "ProviderError": "greenroom.actors.events",
     "ProviderFailed": "greenroom.actors.events",
+    "ProviderModels": "greenroom.actors.catalog",
     "ReasoningDelta": "greenroom.actors.events",
     "ReasoningState": "greenroom.actors.events",
     "RefusalDelta": "greenroom.actors.events",
     "Rejected": "greenroom.actors.structured",
     "Reply": "greenroom.actors.flow",
+    "Requirements": "greenroom.actors.catalog",
     "Runtime": "greenroom.runtime.runtime",
     "Session": "greenroom.runtime.session",
     "SessionStream": "greenroom.actors.session",
     "Settings": "greenroom.actors.settings",
     "Started": "greenroom.actors.events",
+    "Strategy": "greenroom.actors.catalog",
     "StreamEvent": "greenroom.actors.events",
     "TextDelta": "greenroom.actors.events",
     "Tool": "greenroom.actors.tools",

@@ -7,7 +7,7 @@ from greenroom.actors.catalog.actor import ProviderModels as ProviderModels
 from greenroom.actors.catalog.actor import Resolve as Resolve
 from greenroom.actors.catalog.actor import TooManyChoices as TooManyChoices
 from greenroom.actors.catalog.aliases import Alias as Alias
-from greenroom.actors.catalog.cards import Card as Card
+from greenroom.actors.catalog.cards import ModelCard as ModelCard
 from greenroom.actors.catalog.records import Measured as Measured
 from greenroom.actors.catalog.records import Records as Records
 from greenroom.actors.catalog.records import RouteRecord as RouteRecord
@@ -15,9 +15,9 @@ from greenroom.actors.catalog.requirements import AUTO as AUTO
 from greenroom.actors.catalog.requirements import Choice as Choice
 from greenroom.actors.catalog.requirements import Choose as Choose
 from greenroom.actors.catalog.requirements import NothingEligible as NothingEligible
-from greenroom.actors.catalog.requirements import Rejected as Rejected
+from greenroom.actors.catalog.requirements import RejectedModel as RejectedModel
 from greenroom.actors.catalog.requirements import Requirements as Requirements
-from greenroom.actors.catalog.requirements import Scored as Scored
+from greenroom.actors.catalog.requirements import ScoredModel as ScoredModel
 from greenroom.actors.catalog.requirements import Strategy as Strategy
 from greenroom.actors.catalog.routes import Route as Route
 from greenroom.actors.catalog.routes import UnknownModel as UnknownModel

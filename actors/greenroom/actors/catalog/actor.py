@@ -14,11 +14,11 @@ import structlog
 from msgspec import Struct, structs
 
 from greenroom.actors.catalog.aliases import Alias
-from greenroom.actors.catalog.cards import Card, cards_of, retirement
+from greenroom.actors.catalog.cards import ModelCard, cards_of, retirement
 from greenroom.actors.catalog.limits import Candidate
 from greenroom.actors.catalog.records import NOTHING_MEASURED, Records
-from greenroom.actors.catalog.requirements import Choice, Choose, NothingEligible, Rejected
-from greenroom.actors.catalog.routes import Route, Unpriced, find_route
+from greenroom.actors.catalog.requirements import Choice, Choose, NothingEligible, RejectedModel
+from greenroom.actors.catalog.routes import Route, UnknownModel, Unpriced, find_route
 from greenroom.actors.catalog.selection import choose
 from greenroom.actors.kernel import Actor, Call, Clock, Piped, Refused, ReplyTo, handles
 from greenroom.actors.prices import Price, PriceTable
@@ -57,7 +57,7 @@ class ProviderModels(Struct, frozen=True, kw_only=True):
     """
 
     provider: str
-    models: tuple[Card, ...]
+    models: tuple[ModelCard, ...]
     unreachable: str | None
     age_s: float
 
@@ -68,6 +68,9 @@ class ListModels(Call[tuple[ProviderModels, ...]], frozen=True, resend=True):
     Args:
         providers: which; empty: all in use.
         refresh: whether to ask the hosts anew, whatever is known already.
+
+    Raises, at the caller:
+        UnknownModel: one of the providers is not in use.
     """
 
     providers: tuple[str, ...] = ()
@@ -76,7 +79,7 @@ class ListModels(Call[tuple[ProviderModels, ...]], frozen=True, resend=True):
 
 class _Known(Struct, frozen=True):
     listing: Listing
-    cards: tuple[Card, ...]
+    cards: tuple[ModelCard, ...]
     at_s: float
 
 
@@ -144,6 +147,10 @@ class Catalog(Actor):
 
     @handles
     def models(self, message: ListModels, reply_to: ReplyTo[tuple[ProviderModels, ...]]) -> None:
+        for name in message.providers:
+            if name not in self._providers:
+                known = ", ".join(sorted(self._providers)) or "none"
+                raise UnknownModel(f"no provider {name!r}; providers in use: {known}")
         wanted = self._wanted(message.providers)
         if message.refresh:
             self._asking_for(wanted)
@@ -246,7 +253,7 @@ class Catalog(Actor):
         """The choice. The winner's price is looked up anew, since some depend on the hour, and counted if it differs."""
         candidates = self._candidates(wanted)
         unreachable = tuple(
-            Rejected(name, known.listing.unreachable)
+            RejectedModel(name, known.listing.unreachable)
             for name in wanted
             if (known := self._known[name]).listing.unreachable is not None
         )
@@ -276,7 +283,7 @@ class Catalog(Actor):
                 )
         return found
 
-    def _price_now(self, card: Card) -> Price | None:
+    def _price_now(self, card: ModelCard) -> Price | None:
         try:
             return self.resolve(Resolve(card.name)).price
         except Unpriced:

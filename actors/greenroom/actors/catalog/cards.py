@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import date, datetime
+from decimal import Decimal
 from fnmatch import fnmatchcase
 
 from msgspec import Struct
@@ -43,7 +44,7 @@ A host's own list says it anew, and wins. Anthropic's, Mistral's, OpenAI's and O
 """
 
 
-class Card(Struct, frozen=True, kw_only=True):
+class ModelCard(Struct, frozen=True, kw_only=True):
     """A model, and all that is known of it. None: not known.
 
     `price` None: nobody says what it costs, so it is not called. `listed` is whether its host lists it now; a model
@@ -68,6 +69,16 @@ class Card(Struct, frozen=True, kw_only=True):
         return f"{self.provider}/{self.model}"
 
     @property
+    def input_usd_per_mtok(self) -> Decimal | None:
+        """Dollars per million tokens in, where these are few; None: nobody says."""
+        return None if self.price is None else _usd_per_mtok(self.price.base.input)
+
+    @property
+    def output_usd_per_mtok(self) -> Decimal | None:
+        """Dollars per million tokens out, where few go in; None: nobody says."""
+        return None if self.price is None else _usd_per_mtok(self.price.base.output)
+
+    @property
     def is_free(self) -> bool:
         """Whether nothing is charged for it, whatever is asked."""
         return self.price is not None and is_free(self.price)
@@ -88,7 +99,7 @@ def retirement(provider: str, model: str) -> date | None:
 
 def cards_of(
     provider: str, settings: ProviderSettings, listing: Listing, prices: PriceTable, at: datetime
-) -> tuple[Card, ...]:
+) -> tuple[ModelCard, ...]:
     """The models of a provider: those that it lists, and those that the configuration names. Blocks: some 0.1 ms a model.
 
     Args:
@@ -101,11 +112,11 @@ def cards_of(
     listed = {model.id: model for model in listing.models or ()}
     at_table = settings.price_provider or provider
 
-    def card(model: str) -> Card:
+    def card(model: str) -> ModelCard:
         own = configured_model(settings.models, model) or ModelSettings()
         said = listed.get(model) or ListedModel(model)
         window = None if settings.free else prices.context_window(at_table, model)
-        return Card(
+        return ModelCard(
             provider=provider,
             model=model,
             price=FREE if settings.free else prices.price(at_table, model, settings.prices, at),
@@ -128,6 +139,11 @@ def _named(settings: ProviderSettings, listing: Listing) -> Iterable[str]:
     if listing.models is None and settings.default_model is not None:
         named[settings.default_model] = None
     return (name for name in named if name != _ALL_OTHERS)
+
+
+def _usd_per_mtok(rate: int) -> Decimal:
+    """A rate of `Price`, 1e-18 dollars a token, as dollars per million tokens."""
+    return Decimal(f"{Decimal(rate).scaleb(-12).normalize():f}")
 
 
 def _date(said: str | None) -> date | None:

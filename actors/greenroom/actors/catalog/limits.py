@@ -7,7 +7,7 @@ from functools import partial
 
 from msgspec import Struct
 
-from greenroom.actors.catalog.cards import Card
+from greenroom.actors.catalog.cards import ModelCard
 from greenroom.actors.catalog.records import Measured
 from greenroom.actors.catalog.requirements import Choose, Requirements
 from greenroom.actors.prices import Price, Rates, dollars, pico_usd
@@ -26,7 +26,7 @@ class Candidate(Struct, frozen=True, gc=False):
     `load` is the share of the provider's concurrency that is in flight; `turn` grows with each time it was chosen.
     """
 
-    card: Card
+    card: ModelCard
     measured: Measured
     load: float = 0.0
     turn: int = 0
@@ -69,7 +69,7 @@ def _of_names(needs: Requirements) -> Iterator[Limit]:
         yield "exclude", lambda c: "excluded" if _fits(c.card, needs.exclude) else None
 
 
-def _fits(card: Card, patterns: tuple[str, ...]) -> bool:
+def _fits(card: ModelCard, patterns: tuple[str, ...]) -> bool:
     """Whether a model is meant by one of the names or patterns, with its provider or without."""
     return any(fnmatchcase(card.name, pattern) or fnmatchcase(card.model, pattern) for pattern in patterns)
 

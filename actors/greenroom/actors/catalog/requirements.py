@@ -1,6 +1,6 @@
 """What a call demands of a model, and what is said of the choice: the words of `model="AUTO"`."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct, structs
 
@@ -80,7 +80,7 @@ class Requirements(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             structs.force_setattr(self, name, tuple(names))
 
 
-class Scored(Struct, frozen=True, gc=False):
+class ScoredModel(Struct, frozen=True, gc=False):
     """A model that meets all requirements: what its strategy makes of it, the lower the better, and why in words."""
 
     model: str
@@ -88,7 +88,7 @@ class Scored(Struct, frozen=True, gc=False):
     why: str
 
 
-class Rejected(Struct, frozen=True, gc=False):
+class RejectedModel(Struct, frozen=True, gc=False):
     """A model that does not, and the first requirement that it breaks."""
 
     model: str
@@ -104,10 +104,10 @@ class Choice(Struct, frozen=True, kw_only=True):
     model: str
     strategy: Strategy
     reason: str
-    winner: Scored
-    runners_up: tuple[Scored, ...] = ()
-    rejected: tuple[Rejected, ...] = ()
-    unreachable: tuple[Rejected, ...] = ()
+    winner: ScoredModel
+    runners_up: tuple[ScoredModel, ...] = ()
+    rejected: tuple[RejectedModel, ...] = ()
+    unreachable: tuple[RejectedModel, ...] = ()
 
 
 class NothingEligible(Refused):
@@ -117,7 +117,7 @@ class NothingEligible(Refused):
         rejected: every candidate, with the first requirement that it breaks.
     """
 
-    def __init__(self, message: str, rejected: tuple[Rejected, ...] = ()) -> None:
+    def __init__(self, message: str, rejected: tuple[RejectedModel, ...] = ()) -> None:
         super().__init__(message)
         self.rejected = rejected
 
@@ -132,6 +132,9 @@ class Choose(Call[Choice], frozen=True, kw_only=True, resend=True):
         input_bound: the most that can go in, which limits are held to; 0: `input_tokens`.
         output_tokens: the most that can come out; 0: not known.
 
+    Raises:
+        ValueError: there is no such strategy, or a number of tokens is none.
+
     Raises, at the caller:
         NothingEligible: no model meets the requirements.
     """
@@ -141,6 +144,15 @@ class Choose(Call[Choice], frozen=True, kw_only=True, resend=True):
     input_tokens: int = 0
     input_bound: int = 0
     output_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        if self.strategy not in get_args(Strategy):
+            known = ", ".join(get_args(Strategy))
+            raise ValueError(f"strategy={self.strategy!r}: there is no such one; there are: {known}")
+        for name in ("input_tokens", "input_bound", "output_tokens"):
+            count: object = getattr(self, name)
+            if type(count) is not int or count < 0:
+                raise ValueError(f"{name}={count!r}: a number of tokens, 0 or more")
 
     @property
     def most_input_tokens(self) -> int:

@@ -15,8 +15,8 @@ from greenroom.actors.catalog.requirements import (
     Choice,
     Choose,
     NothingEligible,
-    Rejected,
-    Scored,
+    RejectedModel,
+    ScoredModel,
     Strategy,
 )
 from greenroom.actors.events import Usage
@@ -43,7 +43,7 @@ class _Weighed(Struct, gc=False):
 
 
 def choose(
-    candidates: Sequence[Candidate], asked: Choose, today: date, unreachable: tuple[Rejected, ...] = ()
+    candidates: Sequence[Candidate], asked: Choose, today: date, unreachable: tuple[RejectedModel, ...] = ()
 ) -> Choice:
     """Choose one of the candidates.
 
@@ -58,12 +58,12 @@ def choose(
     """
     checks = limits(asked, today)
     eligible: list[Candidate] = []
-    rejected: list[Rejected] = []
+    rejected: list[RejectedModel] = []
     for candidate in candidates:
         for _, check in checks:
             why = check(candidate)
             if why is not None:
-                rejected.append(Rejected(candidate.card.name, why))
+                rejected.append(RejectedModel(candidate.card.name, why))
                 break
         else:
             eligible.append(candidate)
@@ -72,7 +72,7 @@ def choose(
     weighed = _weighed(eligible, asked)
     _SCORES[asked.strategy](weighed)
     weighed.sort(key=_order)
-    scored = tuple(Scored(one.candidate.card.name, one.score, one.why) for one in weighed)
+    scored = tuple(ScoredModel(one.candidate.card.name, one.score, one.why) for one in weighed)
     return Choice(
         model=scored[0].model,
         strategy=asked.strategy,
@@ -186,7 +186,7 @@ _SCORES: dict[Strategy, Callable[[list[_Weighed]], None]] = {
 """Each sets score, tie and reason of all; the smallest wins."""
 
 
-def _reason(strategy: Strategy, scored: Sequence[Scored], rejected: int) -> str:
+def _reason(strategy: Strategy, scored: Sequence[ScoredModel], rejected: int) -> str:
     winner = scored[0]
     beaten = f", before {scored[1].model} ({scored[1].why})" if len(scored) > 1 else ", the only one eligible"
     others = f"; {rejected} rejected" if rejected else ""
@@ -196,8 +196,8 @@ def _reason(strategy: Strategy, scored: Sequence[Scored], rejected: int) -> str:
 def _what_helps(
     candidates: Sequence[Candidate],
     checks: Sequence[Limit],
-    rejected: Sequence[Rejected],
-    unreachable: Sequence[Rejected],
+    rejected: Sequence[RejectedModel],
+    unreachable: Sequence[RejectedModel],
 ) -> str:
     """Why there is nothing, and what to give up for something: requirements that alone stand in a model's way."""
     counts = Counter(one.why for one in rejected).most_common(5)

@@ -6,7 +6,9 @@ its users met, November 2026. `default_model` stands only where the vendor keeps
 general model, and the price table knows it; elsewhere a model must be named.
 """
 
-from greenroom.actors.settings import Limits, LocalServing, PriceSettings, ProviderSettings
+from msgspec import structs
+
+from greenroom.actors.settings import Limits, LocalServing, ModelSettings, PriceSettings, ProviderSettings
 
 HOSTS: dict[str, ProviderSettings] = {
     "openai": ProviderSettings(
@@ -106,6 +108,7 @@ RUN_HERE: dict[str, ProviderSettings] = {
 """Providers whose servers greenroom runs itself. Always there: they are named in full, and start nothing before."""
 
 SIMULATOR = "sim"
+_SIMULATED = ModelSettings(vision=True, tools=True, json_schema=True, context_tokens=128_000)
 
 
 def simulator(base_url: str) -> ProviderSettings:
@@ -117,5 +120,10 @@ def simulator(base_url: str) -> ProviderSettings:
         prices={
             "smart": PriceSettings(input="2.50", output="10.00", cached="1.25"),
             "*": PriceSettings(input="0.15", output="0.60", cached="0.075"),
+        },
+        models={
+            "smart": structs.replace(_SIMULATED, context_tokens=400_000, quality=60.0),
+            **dict.fromkeys(("echo", "classify", "chat"), ModelSettings()),
+            "*": _SIMULATED,
         },
     )

@@ -7,7 +7,7 @@ from decimal import Decimal
 from msgspec import Struct
 from rich.table import Table
 
-from greenroom.actors.catalog import Card, Choice
+from greenroom.actors.catalog import Choice, ModelCard
 from greenroom.actors.providers.hosts import HOSTS
 from greenroom.runtime.cli.output import note, plain, tables
 
@@ -50,24 +50,18 @@ class Provider(Struct, frozen=True, kw_only=True):
     models: tuple[Model, ...]
 
 
-def model_of(card: Card) -> Model:
+def model_of(card: ModelCard) -> Model:
     """What is shown of a model."""
-    base = None if card.price is None else card.price.base
     can = {name: getattr(card.capabilities, name) for name in card.capabilities.__struct_fields__}
     return Model(
         model=card.model,
-        input_usd_per_mtok=None if base is None else _usd_per_mtok(base.input),
-        output_usd_per_mtok=None if base is None else _usd_per_mtok(base.output),
+        input_usd_per_mtok=card.input_usd_per_mtok,
+        output_usd_per_mtok=card.output_usd_per_mtok,
         context_window=card.context_tokens,
         max_output_tokens=card.max_output_tokens,
         retires=None if card.retires is None else card.retires.isoformat(),
         capabilities={name: known for name, known in can.items() if known is not None},
     )
-
-
-def _usd_per_mtok(rate: int) -> Decimal:
-    """A rate of `Price`, 1e-18 dollars a token, as dollars per million tokens."""
-    return Decimal(f"{Decimal(rate).scaleb(-12).normalize():f}")
 
 
 def show_models(listed: Sequence[Provider], *, is_narrowed: bool) -> None:

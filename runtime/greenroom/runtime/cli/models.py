@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from msgspec import Struct
 
-from greenroom.actors.catalog import Card, Choose, NothingEligible, Rejected, Requirements, Strategy
+from greenroom.actors.catalog import Choose, ModelCard, NothingEligible, RejectedModel, Requirements, Strategy
 from greenroom.actors.catalog.cards import cards_of
 from greenroom.actors.catalog.limits import Candidate, limits
 from greenroom.actors.catalog.records import NOTHING_MEASURED
@@ -25,7 +25,7 @@ class _Known(Struct, frozen=True):
     """A provider that was asked, and all models that are known of it."""
 
     surveyed: Surveyed
-    cards: tuple[Card, ...]
+    cards: tuple[ModelCard, ...]
 
 
 def models(
@@ -150,7 +150,7 @@ def _provider(known: _Known, needs: Requirements) -> Provider:
     )
 
 
-def _meets(card: Card, needs: Requirements) -> bool:
+def _meets(card: ModelCard, needs: Requirements) -> bool:
     """Whether a model meets what was asked for. All are shown where nothing was, also those that cannot be asked."""
     if needs == Requirements():
         return True
@@ -162,7 +162,7 @@ def _meets(card: Card, needs: Requirements) -> bool:
 def _choose(known: Sequence[_Known], asked: Choose, *, as_json: bool) -> None:
     candidates = [Candidate(card, NOTHING_MEASURED) for one in known for card in one.cards]
     unreachable = tuple(
-        Rejected(one.surveyed.name, problem)
+        RejectedModel(one.surveyed.name, problem)
         for one in known
         if (problem := listing_of(one.surveyed.probe).unreachable) is not None
     )
