@@ -1,70 +1,15 @@
 """A newer price table is fetched when asked to, and whatever goes wrong leaves the one that is in use."""
 
-import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
+from tests.prices.host import TABLE, Host
 
 from greenroom.actors.events import Usage
 from greenroom.actors.prices import PricesNotRefreshed, PriceTable, refresh_prices
 from greenroom.actors.prices.refresh import refreshed_s_ago
-
-TABLE = json.dumps(
-    [
-        {
-            "id": "acme",
-            "name": "Acme",
-            "api_pattern": "https://acme\\.example",
-            "models": [
-                {"id": "m", "match": {"equals": "m"}, "prices": {"input_mtok": 3, "output_mtok": 4}},
-                {
-                    "id": "n",
-                    "match": {"equals": "n"},
-                    "prices": [
-                        {"prices": {"input_mtok": 1}},
-                        {
-                            "constraint": {"start_date": "2026-01-01"},
-                            "prices": {"input_mtok": {"base": 2, "tiers": [{"start": 10, "price": 5}]}},
-                        },
-                    ],
-                    "price_variants": [{"when": {"processing": "batch"}, "prices": {"input_mtok": 1}}],
-                },
-            ],
-        }
-    ]
-).encode()
-
-
-class Host:
-    """Serves `body` with `status`."""
-
-    def __init__(self) -> None:
-        self.body, self.status = TABLE, 200
-        self.asked = 0
-        app = web.Application()
-        app.router.add_get("/data.json", self._answer)
-        self.server = TestServer(app)
-
-    @property
-    def url(self) -> str:
-        return str(self.server.make_url("/data.json"))
-
-    async def _answer(self, request: web.Request) -> web.Response:
-        self.asked += 1
-        return web.Response(status=self.status, body=self.body)
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[Host]:
-    found = Host()
-    await found.server.start_server()
-    yield found
-    await found.server.close()
 
 
 async def loaded(folder: Path) -> PriceTable:
