@@ -101,7 +101,7 @@ async def granted(rt: Runtime, provider: str = "acme") -> Granted:
     return Granted(
         in_flight=limiter.in_flight,
         waiting=limiter.waiting,
-        permits=len(line.permits),
+        permits=len(line.allowance.permits),
         leases=pool.leases,
         open_holds=spend.open_holds,
         held_pusd=spend.held_pusd,

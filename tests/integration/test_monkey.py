@@ -138,7 +138,7 @@ async def is_held(rt: Runtime) -> Counter[str]:
     held = Counter(holds=(await running.ledger.call(GetSpend())).open_holds, outbox=not running.outbox.empty)
     for provider in PROVIDERS:
         line = await running.lines.ensure(provider)
-        held["permits"] += (await line.limiter.call(GetLimiterStatus())).in_flight + len(line.permits)
+        held["permits"] += (await line.limiter.call(GetLimiterStatus())).in_flight + len(line.allowance.permits)
         held["leases"] += (await line.pool.call(GetPoolStatus())).leases
     return held
 

@@ -15,10 +15,10 @@ from msgspec import Struct, structs
 
 from greenroom.actors.call import CallState, Way, unavailable
 from greenroom.actors.events import ErrorKind, ProviderError, ProviderFailed, Tried, Usage
-from greenroom.actors.exchange import Answer, ExchangeFailed, Send
+from greenroom.actors.exchange import Answer, ExchangeFailed, Send, StreamBody
 from greenroom.actors.kernel import ActorExited, ActorRef, Cast, Clock, Overloaded, Refused
-from greenroom.actors.ledger import Budget, BudgetExceeded, Hold, Outbox, Settle
-from greenroom.actors.limiter import BATCH, Admit, Freeze, Release
+from greenroom.actors.ledger import Account, Budget, BudgetExceeded, Hold, Outbox, Settle
+from greenroom.actors.limiter import BATCH, Admit, Release
 from greenroom.actors.local import addressed
 from greenroom.actors.pool import Lease, Outcome
 from greenroom.actors.providers import RejectedAnswer
@@ -29,7 +29,7 @@ _BYTES_PER_TOKEN = 4
 """A fair guess for admission, which needs an estimate and not a bound."""
 _OK: dict[str, bool] = {"ok": True, "protocol": False} | dict.fromkeys(RETRYABLE, False)
 """Outcomes that say how well a model serves. A request that was wrong, and one that was cancelled, say nothing of it."""
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound=Answer | StreamBody)
 _A = TypeVar("_A")
 
 
@@ -134,10 +134,12 @@ class Attempts:
             raise _failed("timeout", f"the {whole_s:g} s of the call were over before it could be sent")
         attempt.sent_s = now_s
         try:
-            return await send(session, url, wire, way.route.settings.stalls, left_s)
+            answered = await send(session, url, wire, way.route.settings.stalls, left_s)
         except ExchangeFailed as failure:
             attempt.sent_s = attempt.sent_s if failure.sent else None
             raise _failed(failure.kind, str(failure)) from failure
+        way.line.allowance.observe(attempt.hold.ticket, answered.headers, self._clock.monotonic())
+        return answered
 
     def decoded(self, attempt: Attempt, answer: Answer, decode: Callable[[bytes], _A]) -> _A:
         """What a whole answer says.
@@ -185,12 +187,9 @@ class Attempts:
         _charge_bound_if_sent(attempt)
         _note(call, attempt)
         wait_s = error.retry_after_s
-        if (
-            error.kind in ("rate_limited", "overloaded")
-            and wait_s is not None
-            and wait_s <= self._max_freeze_s
-        ):
-            attempt.way.line.limiter.cast(Freeze(wait_s))
+        if wait_s is not None and wait_s > self._max_freeze_s:
+            wait_s = None
+        attempt.way.line.allowance.refused(attempt.hold.ticket, error.kind, wait_s, self._clock.monotonic())
         return ProviderFailed(
             structs.replace(
                 error,
@@ -211,7 +210,8 @@ class Attempts:
             _note(call, attempt)
         now_s = self._clock.monotonic()
         duration_s = now_s - (attempt.sent_s or now_s)
-        line.permits.pop(hold.ticket, None)
+        used = attempt.usage if attempt.outcome == "ok" and not attempt.estimated else None
+        line.allowance.give_back(hold.ticket, now_s, used, attempt.outcome)
         if attempt.granted:
             # No word to the actors: a queued message would keep them from granting on the next caller's stack.
             line.sockets.give_back(hold.ticket, attempt.outcome, duration_s)
@@ -224,7 +224,7 @@ class Attempts:
         else:
             line.sockets.leases.discard(hold.ticket)
             _cast(line.pool, Outcome(hold.ticket, attempt.outcome, duration_s))
-        if line.waiting or not attempt.granted:
+        if line.allowance.waiting or not attempt.granted:
             _cast(line.limiter, Release(hold.ticket))
         if line.local is not None:
             line.local.give_back(hold.ticket, now_s, attempt.outcome)
@@ -246,7 +246,15 @@ class Attempts:
         """Money, then a permit, then a connection, each within what is left of the call."""
         way, hold = attempt.way, attempt.hold
         line, ticket = way.line, hold.ticket
-        admit = Admit(ticket, len(way.wire.body) // _BYTES_PER_TOKEN + way.max_tokens, call.priority)
+        admit = Admit(
+            ticket,
+            len(way.wire.body) // _BYTES_PER_TOKEN,
+            way.max_tokens,
+            way.route.model,
+            _tenant(call.account),
+            call.priority,
+            call.deadline_s,
+        )
         try:
             await self._ledger.call(hold, timeout=self._left_s(call))
         except Overloaded:
@@ -286,6 +294,11 @@ class Attempts:
 
 def _failed(kind: ErrorKind, message: str) -> ProviderFailed:
     return ProviderFailed(ProviderError(kind=kind, message=message))
+
+
+def _tenant(account: Account) -> str:
+    """Between whom admission is fair: keys, where there are any; else tags, sessions or jobs."""
+    return account.key_id or account.tag or account.session_id or account.job_id or ""
 
 
 def _charge_bound_if_sent(attempt: Attempt) -> None:

@@ -1,6 +1,5 @@
 """A call: what its caller says besides the request, what it has come to so far, and the reply that it ends in."""
 
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Literal
 
@@ -26,7 +25,7 @@ from greenroom.actors.events import (
 from greenroom.actors.failover import Fallback
 from greenroom.actors.kernel import ActorRef, Refused
 from greenroom.actors.ledger import Account
-from greenroom.actors.limiter import INTERACTIVE, Admit
+from greenroom.actors.limiter import INTERACTIVE, Allowance
 from greenroom.actors.local import LocalLine
 from greenroom.actors.pool import Sockets
 from greenroom.actors.prices import Price, usd
@@ -79,8 +78,7 @@ class Line(Struct, frozen=True):
     limiter: ActorRef
     pool: ActorRef
     sockets: Sockets
-    permits: dict[int, Admit]
-    waiting: Mapping[int, object]
+    allowance: Allowance
     local: LocalLine | None = None
 
 

@@ -12,6 +12,9 @@ from msgspec import Meta, Struct
 Seconds = Annotated[float, Meta(gt=0, le=30 * 86_400)]
 """Thirty days at most: a wait without an end (TOML has `inf`) would be a call that never ends."""
 Positive = Annotated[int, Meta(ge=1)]
+TokensCounted = Literal["arrival", "end"]
+PerMinute = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
+_MOST_FOUND_OUT = 256
 UsdPerMillion = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?$")]
 """Dollars per million tokens as a decimal string, so that no rate is ever a binary fraction."""
 UsdEach = Annotated[str, Meta(pattern=r"^\d{1,6}(\.\d+)?$")]
@@ -45,11 +48,24 @@ class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
 
 
 class Limits(_Section, frozen=True):
-    """What a provider allows. None: unknown, learned from its answers."""
+    """What a provider allows, all its models together. None: learned from its answers, where they tell.
 
-    concurrency: Positive = 256
-    requests_per_min: Positive | None = None
-    tokens_per_min: Positive | None = None
+    `concurrency` is how many requests may be in flight; "auto": found out by how the server bears them.
+    `tokens_counted`: "arrival" if the prompt and `max_tokens` are charged when a request arrives, "end" if what was used is
+    when it ends; None: as its answers tell, and else on arrival.
+    """
+
+    concurrency: Annotated[int, Meta(ge=1, le=1_000_000)] | Literal["auto"] = 256
+    requests_per_min: PerMinute | None = None
+    tokens_per_min: PerMinute | None = None
+    input_tokens_per_min: PerMinute | None = None
+    output_tokens_per_min: PerMinute | None = None
+    tokens_counted: TokensCounted | None = None
+
+    @property
+    def most_in_flight(self) -> int:
+        """So many requests at once, however well the server bears them."""
+        return _MOST_FOUND_OUT if self.concurrency == "auto" else self.concurrency
 
 
 class Stalls(_Section, frozen=True):

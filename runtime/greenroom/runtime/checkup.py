@@ -195,7 +195,7 @@ def _clock(found: list[Surveyed]) -> Check:
 
 def _open_files(settings: Settings, found: list[Surveyed]) -> Check:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = sum(surveyed.host.limits.concurrency for surveyed in found if surveyed.probe.problem is None)
+    needed = sum(surveyed.host.limits.most_in_flight for surveyed in found if surveyed.probe.problem is None)
     if soft != resource.RLIM_INFINITY and soft < needed + _SPARE_FILES:
         return Check(
             name="open files",

@@ -11,7 +11,7 @@ import anyio
 from greenroom.actors.call import Line
 from greenroom.actors.catalog import UnknownModel
 from greenroom.actors.kernel import ActorSystem
-from greenroom.actors.limiter import Granted, Limiter
+from greenroom.actors.limiter import Allowance, Limiter
 from greenroom.actors.local import Loaded, Local, LocalLine
 from greenroom.actors.pool import Pool, Sockets
 from greenroom.actors.providers.hosts import RUN_HERE
@@ -84,8 +84,7 @@ class Lines:
             raise UnknownModel(
                 f"provider {provider!r} is not configured; there are: {', '.join(self._settings)}"
             )
-        limits = settings.limits
-        granted = Granted(limits, self._system.clock.monotonic())
+        allowance = Allowance(settings.limits, self._system.clock.monotonic(), settings.wire)
         sockets = Sockets(settings, self._keys.get(provider))
         limiter, pool = f"limiter:{provider}", f"pool:{provider}"
         local = None
@@ -95,12 +94,11 @@ class Lines:
             limiter=self._system.named(limiter),
             pool=self._system.named(pool),
             sockets=sockets,
-            permits=granted.permits,
-            waiting=granted.waiting,
+            allowance=allowance,
             local=local,
         )
         children = [
-            ChildSpec("limiter", Limiter, args=(provider, limits, granted), name=limiter),
+            ChildSpec("limiter", Limiter, args=(provider, allowance), name=limiter),
             ChildSpec("pool", Pool, args=(provider, sockets), name=pool),
         ]
         if local is not None:

@@ -272,7 +272,7 @@ class Catalog(Actor):
         in_flight = self._records.in_flight()
         found: dict[str, Candidate] = {}
         for name in wanted:
-            load = in_flight.get(name, 0) / self._providers[name].limits.concurrency
+            load = in_flight.get(name, 0) / self._providers[name].limits.most_in_flight
             for card in self._known[name].cards:
                 record = self._records.known(name, card.model)
                 found[card.name] = Candidate(

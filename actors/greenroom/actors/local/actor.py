@@ -22,6 +22,8 @@ from greenroom.actors.local.sources import Source, find_source
 from greenroom.actors.settings import LocalServing, ProviderSettings, Secret
 
 _log = structlog.get_logger(__name__)
+_SLOTS = 4
+"""Of a process of ours where none are configured: there is nothing to find out about what we make."""
 _BACKOFF_BASE_S = 0.5
 _BACKOFF_MAX_S = 30.0
 _STEADY_S = 60.0
@@ -100,7 +102,8 @@ class Loaded:
 
     def __init__(self, settings: ProviderSettings) -> None:
         self.serving = settings.serve or LocalServing()
-        self.slots = settings.limits.concurrency
+        concurrency = settings.limits.concurrency
+        self.slots = _SLOTS if concurrency == "auto" else concurrency
         self.models: dict[str, LoadedModel] = {}
         self.users: dict[int, LoadedModel] = {}
         self.deaths: dict[str, _Deaths] = {}

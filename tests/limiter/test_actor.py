@@ -7,22 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.actors import limiter as module
 from greenroom.actors.kernel import ActorRef, ActorSystem, FakeClock, settle
 from greenroom.actors.limiter import (
     BATCH,
     INTERACTIVE,
     Admit,
-    Freeze,
-    Gcra,
+    Allowance,
     GetLimiterStatus,
-    Granted,
     Limiter,
     LimiterStatus,
     Permit,
     Release,
     TooManyWaiting,
 )
+from greenroom.actors.limiter import actor as module
+from greenroom.actors.limiter.gcra import Gcra
 from greenroom.actors.settings import Limits
 
 MINUTE_S = 60.0
@@ -32,8 +31,9 @@ ULP_S = 1e-9
 class Desk:
     """A limiter, and who was admitted when, in order."""
 
-    def __init__(self, system: ActorSystem, clock: FakeClock, ref: ActorRef) -> None:
+    def __init__(self, system: ActorSystem, clock: FakeClock, ref: ActorRef, allowance: Allowance) -> None:
         self.system = system
+        self.allowance = allowance
         self.clock = clock
         self.ref = ref
         self.granted: list[int] = []
@@ -42,7 +42,7 @@ class Desk:
 
     def ask(self, ticket: int, tokens: int = 1, priority: int = INTERACTIVE) -> asyncio.Task[Permit]:
         async def admitted() -> Permit:
-            permit = await self.ref.call(Admit(ticket, tokens, priority), timeout=None)
+            permit = await self.ref.call(Admit(ticket, tokens, priority=priority), timeout=None)
             self.granted.append(permit.ticket)
             self.granted_at_s.append(self.clock.monotonic())
             return permit
@@ -63,6 +63,10 @@ class Desk:
             self.ref.cast(Release(ticket))
         await settle()
         return self.granted
+
+    def refuse(self, ticket: int, wait_s: float) -> None:
+        """The provider answers 429, and says how long to wait."""
+        self.allowance.refused(ticket, "rate_limited", wait_s, self.clock.monotonic())
 
     async def advance(self, seconds: float) -> list[int]:
         await self.clock.advance(seconds)
@@ -85,10 +89,10 @@ class Hall:
         self.clock = clock
         self.desks: list[Desk] = []
 
-    async def open(self, limits: Limits, granted: Granted | None = None) -> Desk:
-        kept = granted or Granted(limits, self.clock.monotonic())
-        ref = await self.system.start(Limiter, "acme", limits, kept)
-        desk = Desk(self.system, self.clock, ref)
+    async def open(self, limits: Limits, allowance: Allowance | None = None) -> Desk:
+        kept = allowance or Allowance(limits, self.clock.monotonic())
+        ref = await self.system.start(Limiter, "acme", kept)
+        desk = Desk(self.system, self.clock, ref, kept)
         self.desks.append(desk)
         return desk
 
@@ -213,8 +217,8 @@ async def test_a_freeze_stops_all_admissions_for_its_time_and_a_shorter_one_does
 ) -> None:
     desk = await hall.open(Limits())
     await desk.asks(1)
-    desk.ref.cast(Freeze(10.0))
-    desk.ref.cast(Freeze(2.0))
+    desk.refuse(1, 10.0)
+    desk.refuse(1, 2.0)
     assert await desk.asks(2, 3) == [1]
     assert (await desk.status()).frozen_s == pytest.approx(10.0)
     assert await desk.advance(9.99) == [1]
@@ -226,23 +230,23 @@ async def test_a_freeze_stops_all_admissions_for_its_time_and_a_shorter_one_does
 async def test_a_freeze_also_holds_back_who_waits_for_a_rate_already(hall: Hall) -> None:
     desk = await hall.open(Limits(requests_per_min=60))
     await desk.asks(1, 2)
-    desk.ref.cast(Freeze(30.0))
+    desk.refuse(1, 30.0)
     assert await desk.advance(29.9) == [1]
     assert await desk.advance(0.2) == [1, 2]
 
 
-async def succeeded(hall: Hall, first: Desk, limits: Limits, granted: Granted) -> Desk:
+async def succeeded(hall: Hall, first: Desk, limits: Limits, allowance: Allowance) -> Desk:
     hall.system.kill(first.ref)
     await settle()
-    return await hall.open(limits, granted)
+    return await hall.open(limits, allowance)
 
 
 async def test_a_restarted_limiter_counts_the_calls_that_are_still_in_flight(hall: Hall) -> None:
     limits = Limits(concurrency=2)
-    granted = Granted(limits, 0.0)
-    first = await hall.open(limits, granted)
+    allowance = Allowance(limits, 0.0)
+    first = await hall.open(limits, allowance)
     assert await first.asks(1, 2) == [1, 2]
-    second = await succeeded(hall, first, limits, granted)
+    second = await succeeded(hall, first, limits, allowance)
     assert (await second.status()).in_flight == 2
     assert await second.asks(3) == []
     assert await second.asks(1) == [1]  # one that holds a permit asks again: it is the same one
@@ -251,36 +255,37 @@ async def test_a_restarted_limiter_counts_the_calls_that_are_still_in_flight(hal
 
 async def test_a_restarted_limiter_owes_what_the_rates_have_given(hall: Hall) -> None:
     limits = Limits(requests_per_min=60)
-    granted = Granted(limits, hall.clock.monotonic())
-    first = await hall.open(limits, granted)
+    allowance = Allowance(limits, hall.clock.monotonic())
+    first = await hall.open(limits, allowance)
     assert await first.asks(1) == [1]
-    second = await succeeded(hall, first, limits, granted)
+    second = await succeeded(hall, first, limits, allowance)
     assert await second.asks(2) == []
     assert await second.advance(1.1) == [2]
 
 
 async def test_a_restarted_limiter_waits_as_long_as_the_provider_said(hall: Hall) -> None:
     limits = Limits()
-    granted = Granted(limits, 0.0)
-    first = await hall.open(limits, granted)
-    first.ref.cast(Freeze(30.0))
-    await settle()
-    second = await succeeded(hall, first, limits, granted)
-    assert await second.asks(1) == []
+    allowance = Allowance(limits, 0.0)
+    first = await hall.open(limits, allowance)
+    assert await first.asks(1) == [1]
+    hall.system.kill(first.ref)
+    first.refuse(1, 30.0)  # said while there is none
+    second = await succeeded(hall, first, limits, allowance)
+    assert await second.asks(2) == []
     assert await second.advance(29.9) == []
-    assert await second.advance(0.2) == [1]
+    assert await second.advance(0.2) == [2]
 
 
 async def test_nothing_is_granted_to_who_no_longer_waits(hall: Hall) -> None:
     """Killed before it hears of their release, a limiter would leave its successor a permit that nobody gives back."""
     limits = Limits(concurrency=1)
-    granted = Granted(limits, 0.0)
-    desk = await hall.open(limits, granted)
+    allowance = Allowance(limits, 0.0)
+    desk = await hall.open(limits, allowance)
     await desk.asks(1, 2)
     await desk.go_home()
     desk.ref.cast(Release(1))
     await settle()
-    assert granted.permits == {}
+    assert allowance.permits == {}
 
 
 async def test_hopelessly_many_are_refused_and_nobody_in_the_queue_suffers(
@@ -298,14 +303,14 @@ async def test_hopelessly_many_are_refused_and_nobody_in_the_queue_suffers(
 
 async def test_who_gave_up_waiting_takes_no_room_however_long_the_head_is_blocked(hall: Hall) -> None:
     limiters: list[Limiter] = []
-    limits = Limits(concurrency=1)
+    allowance = Allowance(Limits(concurrency=1), 0.0)
 
     def remembered() -> Limiter:
-        limiters.append(Limiter("acme", limits, Granted(limits, 0.0)))
+        limiters.append(Limiter("acme", allowance))
         return limiters[-1]
 
     ref = await hall.system.start(remembered)
-    desk = Desk(hall.system, hall.clock, ref)
+    desk = Desk(hall.system, hall.clock, ref, allowance)
     hall.desks.append(desk)
     await desk.asks(1, 2)
     for ticket in range(10, 3010):
@@ -315,7 +320,7 @@ async def test_who_gave_up_waiting_takes_no_room_however_long_the_head_is_blocke
             await settle()
     await settle()
     assert (await desk.status()).waiting == 1
-    assert len(limiters[0]._queue) < 100  # pyright: ignore[reportPrivateUsage]  # memory shows nowhere else
+    assert limiters[0]._queue.places < 100  # pyright: ignore[reportPrivateUsage]  # memory shows nowhere else
     assert await desk.release(1) == [1, 2]
 
 
