@@ -109,7 +109,8 @@ AMBIGUOUS = "E3012: 2 variants structurally match, ambiguous"
 def complaints(answer: Answer) -> list[str]:
     """What the judge has against a request, be it sure or not."""
     headers = {name.lower(): value for name, value in answer.headers.items()}
-    numbers = [found[1] for name in headers if (found := re.fullmatch(r"x-steady-error-(\d+)-code", name))]
+    matches = [re.fullmatch(r"x-steady-error-(\d+)-code", name) for name in headers]
+    numbers = [match[1] for match in matches if match]
     said = [
         f"{headers[f'x-steady-error-{number}-code']}: {headers[f'x-steady-error-{number}-message']}"
         for number in numbers
