@@ -53,6 +53,16 @@ class TestInputs:
             {"model": "smart", "messages": messages, "temperature": 0.5, "top_k": 3},
         ]
 
+    def test_a_model_by_an_alias(self, greenroom: Greenroom, upstream: Upstream) -> None:
+        greenroom.configure(
+            upstream.base_url, more='[aliases]\nquick = {models = ["acme/fast", "acme/smart"]}'
+        )
+        greenroom.prompts(1)
+        planned = greenroom.run("run", "in.jsonl", "--model", "quick", "--dry-run", "--json")
+        assert [one["model"] for one in planned.json["models"]] == ["acme/fast"], planned.err
+        assert greenroom.run("run", "in.jsonl", "--model", "quick").code == 0
+        assert [asked.body["model"] for asked in upstream.asked] == ["fast"]
+
     def test_an_output_line_is_openais(self, greenroom: Greenroom, upstream: Upstream) -> None:
         greenroom.prompts(1)
         assert greenroom.run("run", "in.jsonl").code == 0

@@ -25,7 +25,7 @@ from greenroom.actors.providers.hosts import HOSTS
 from greenroom.actors.settings import Settings
 from greenroom.actors.storage import DatabaseMissing, DatabaseOlder, StorageFailed, open_read_only
 from greenroom.actors.storage.engine import file_of, parse
-from greenroom.runtime.config import CONFIG_FILE, ConfigError, database_url, load_settings
+from greenroom.runtime.config import CONFIG_FILE, ConfigError, aliases_of, database_url, load_settings
 from greenroom.runtime.discovery import Surveyed, survey
 
 _LITTLE_DISK_BYTES = 1 << 30
@@ -258,7 +258,8 @@ def _default_model(settings: Settings, found: list[Surveyed]) -> Check:
             fix='write default_model = "provider/model" in greenroom.toml',
         )
     try:
-        route = find_route(model, hosts, PriceTable.load())
+        aliases = aliases_of(settings, CONFIG_FILE)
+        route = find_route(model, hosts, PriceTable.load(), aliases=aliases)
     except (UnknownModel, Unpriced) as error:
         fix = "mend default_model in greenroom.toml"
         return Check(name="default model", status="failed", detail=str(error), fix=fix)

@@ -33,7 +33,14 @@ from greenroom.runtime.cli.output import (
 )
 from greenroom.runtime.cli.spending import Spending
 from greenroom.runtime.cli.stdout import Copier
-from greenroom.runtime.config import ConfigError, database_url, environment, load_settings
+from greenroom.runtime.config import (
+    CONFIG_FILE,
+    ConfigError,
+    aliases_of,
+    database_url,
+    environment,
+    load_settings,
+)
 from greenroom.runtime.discovery import Chosen, choose_providers
 from greenroom.runtime.job import Job
 from greenroom.runtime.runtime import Runtime
@@ -217,7 +224,8 @@ async def _run(options: Options) -> int:
         request = inputs.job_request(options, chosen, files)
         found = await inputs.look_at(request, options)
         capped = options.budget_pusd is not None or bool(Budgets(settings.budgets).bind(Account()))
-        spending = await anyio.to_thread.run_sync(partial(Spending, found, chosen, capped=capped))
+        aliases = aliases_of(settings, CONFIG_FILE)
+        spending = await anyio.to_thread.run_sync(partial(Spending, found, chosen, aliases, capped=capped))
         spending.check_budget(options.budget_pusd)
         if options.dry_run:
             spending.dry_run(as_json=options.as_json)

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Mapping
 from decimal import Decimal
 
 from msgspec import Struct
@@ -9,7 +10,7 @@ from rich.table import Table
 
 from greenroom.actors.batch import ModelShare, OpenJob, Scan
 from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS
-from greenroom.actors.catalog import Route, UnknownModel, find_route
+from greenroom.actors.catalog import Alias, Route, UnknownModel, find_route
 from greenroom.actors.events import Usage
 from greenroom.actors.prices import PriceTable, dollars, pico_usd, usd
 from greenroom.actors.providers.hosts import SIMULATOR, simulator
@@ -41,17 +42,18 @@ class Spending:
     Args:
         found: the job's input.
         chosen: the providers in use.
+        aliases: the configured ones.
         capped: whether a budget applies, so that every answer has a bound.
 
     Raises:
         UnknownModel, Unpriced: as `Resolve` does.
     """
 
-    def __init__(self, found: Scan, chosen: Chosen, *, capped: bool) -> None:
+    def __init__(self, found: Scan, chosen: Chosen, aliases: Mapping[str, Alias], *, capped: bool) -> None:
         self.found = found
         self._capped = capped
         self._simulated = chosen.simulated
-        self._routes = _routes(found, chosen)
+        self._routes = _routes(found, chosen, aliases)
 
     @property
     def estimates(self) -> list[Estimate]:
@@ -159,11 +161,11 @@ def _ask(question: str) -> str:
         signal.signal(signal.SIGINT, before)
 
 
-def _routes(found: Scan, chosen: Chosen) -> dict[str, Route]:
+def _routes(found: Scan, chosen: Chosen, aliases: Mapping[str, Alias]) -> dict[str, Route]:
     providers = dict(chosen.providers)
     if chosen.simulated:
         providers.setdefault(SIMULATOR, simulator("http://127.0.0.1"))
     if not providers:
         raise UnknownModel("no provider is configured")
     prices = PriceTable.load()
-    return {name: find_route(name, providers, prices) for name in found.models}
+    return {name: find_route(name, providers, prices, aliases=aliases) for name in found.models}
