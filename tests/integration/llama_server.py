@@ -17,9 +17,10 @@ STOP = SPECIAL.index("<|im_end|>")
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
 
 
-def make_model(path: Path) -> None:
+def make_model(path: Path, *, context: int = CONTEXT, ends: bool = True, embeds: bool = False) -> None:
+    """Write a model of random weights. `ends`: it stops by itself now and then; `embeds`: it makes vectors, not text."""
     import numpy as np
-    from gguf import GGUFWriter, TokenType
+    from gguf import GGUFWriter, PoolingType, TokenType
 
     printable = ["\u2581", *(chr(code) for code in range(33, 127))]
     tokens = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *printable]
@@ -31,7 +32,7 @@ def make_model(path: Path) -> None:
         return (random.standard_normal(shape) * scale).astype(np.float32)
 
     model = GGUFWriter(str(path), "llama")
-    model.add_context_length(CONTEXT)
+    model.add_context_length(context)
     model.add_embedding_length(DIM)
     model.add_block_count(LAYERS)
     model.add_feed_forward_length(FF)
@@ -40,6 +41,8 @@ def make_model(path: Path) -> None:
     model.add_rope_dimension_count(DIM // HEADS)
     model.add_vocab_size(len(tokens))
     model.add_file_type(0)
+    if embeds:
+        model.add_pooling_type(PoolingType.MEAN)
     model.add_tokenizer_model("llama")
     model.add_tokenizer_pre("default")
     model.add_token_list([token.encode() for token in tokens])
@@ -53,7 +56,7 @@ def make_model(path: Path) -> None:
     embedding[:, 0] = 1.0
     head[:, 0] = -6.0
     head[-len(printable) :, 0] = 2.0
-    head[STOP, 0] = 4.0
+    head[STOP, 0] = 4.0 if ends else -60.0
     model.add_tensor("token_embd.weight", embedding)
     for layer in range(LAYERS):
         block = f"blk.{layer}."

@@ -9,8 +9,10 @@ next incarnation finds the models loaded. One that is being loaded goes with the
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import structlog
 from msgspec import Struct
@@ -75,13 +77,16 @@ class _Deaths(Struct):
 
 
 class LoadedModel(Struct, eq=False):
-    """A loaded model. `idle_since_s` is when its last user left; one that is `stopping` takes no more."""
+    """A loaded model. `idle_since_s` is when its last user left; one that is `stopping` takes no more, and one that is
+    `suspect`, since a connection to it was cut, is looked after first: its end may not be known yet.
+    """
 
     process: ModelProcess
     loaded_at_s: float
     idle_since_s: float
     users: int = 0
     stopping: bool = False
+    suspect: bool = False
 
     def stop(self) -> None:
         self.stopping = True
@@ -108,12 +113,13 @@ class Loaded:
         self.users: dict[int, LoadedModel] = {}
         self.deaths: dict[str, _Deaths] = {}
 
-    def give_back(self, ticket: int, now_s: float) -> None:
-        """End a use; nothing happens where there is none."""
+    def give_back(self, ticket: int, now_s: float, outcome: str) -> None:
+        """End a use, with what came of it; nothing happens where there is none."""
         model = self.users.pop(ticket, None)
         if model is not None:
             model.users -= 1
             model.idle_since_s = now_s
+            model.suspect = model.suspect or outcome == "connection"
 
     async def aclose(self) -> None:
         """Stop every model, and wait until its process is gone."""
@@ -134,7 +140,7 @@ class Local(Actor):
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
         self._models = loaded.models
-        self._finding: dict[str, list[_Waiter]] = {}
+        self._aside: dict[str, list[_Waiter]] = {}
         self._found: dict[str, Source] = {}
         self._waiting: deque[_Waiter] = deque()
         self._starting: dict[str, list[_Waiter]] = {}
@@ -151,7 +157,7 @@ class Local(Actor):
 
     @handles
     def unused(self, message: Unused) -> None:
-        self._loaded.give_back(message.ticket, self.system.clock.monotonic())
+        self._loaded.give_back(message.ticket, self.system.clock.monotonic(), "ok")
         self._serve_waiting()
 
     @handles
@@ -167,7 +173,12 @@ class Local(Actor):
                 case Source() as source:
                     name = str(message.tag)
                     self._found[name] = source
-                    self._waiting.extend(self._finding.pop(name))
+                    self._waiting.extend(self._aside.pop(name))
+                case bool() as answers:
+                    name = str(message.tag)
+                    if answers:
+                        self._models[name].suspect = False
+                    self._waiting.extend(self._aside.pop(name))
                 case ModelProcess() as process:
                     self._started(str(message.tag), process)
                 case _:
@@ -184,12 +195,15 @@ class Local(Actor):
             if waiter[1].abandoned:
                 self._waiting.popleft()
                 self._found.pop(name, None)
+            elif model is not None and model.suspect:
+                self._set_aside(self._waiting.popleft(), model.process.answers)
             elif model is not None and not model.stopping:
                 self._grant(model, self._waiting.popleft())
             elif name in self._starting:
                 self._starting[name].append(self._waiting.popleft())
             elif name not in self._found:
-                self._find(name, self._waiting.popleft())
+                find = partial(_found, name, self._loaded.serving)
+                self._set_aside(self._waiting.popleft(), find)
             elif self._has_room():
                 self._start(name, self._waiting.popleft())
             else:
@@ -202,13 +216,15 @@ class Local(Actor):
             model.users += 1
         reply_to.reply(Served(model.process.base_url, model.process.key))
 
-    def _find(self, name: str, waiter: _Waiter) -> None:
-        finding = self._finding.get(name)
-        if finding is not None:
-            finding.append(waiter)
+    def _set_aside(self, waiter: _Waiter, until: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Have who waits for a model step aside, until something is known of it that needs no room."""
+        name = waiter[0].model
+        aside = self._aside.get(name)
+        if aside is not None:
+            aside.append(waiter)
             return
-        self._finding[name] = [waiter]
-        self.pipe_to_self(asyncio.to_thread(find_source, name, self._loaded.serving), tag=name)
+        self._aside[name] = [waiter]
+        self.pipe_to_self(until(), tag=name)
 
     def _has_room(self) -> bool:
         """Whether another model may be loaded; where not, the one that was idle longest is stopped for it."""
@@ -248,7 +264,7 @@ class Local(Actor):
             self._failed(name, 0.0)
             waiters = self._starting.pop(name)
         else:
-            waiters = self._finding.pop(name)
+            waiters = self._aside.pop(name)
         for _, reply_to in waiters:
             reply_to.reply(error.error)
 
@@ -295,3 +311,7 @@ class Local(Actor):
         else:
             _log.info("local model unloaded, for nobody asked it", model=name, idle_s=idle_s)
             model.stop()
+
+
+async def _found(name: str, serving: LocalServing) -> Source:
+    return await asyncio.to_thread(find_source, name, serving)

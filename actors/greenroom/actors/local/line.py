@@ -33,9 +33,9 @@ class LocalLine(Struct, frozen=True):
             raise ProviderFailed(answer)
         return answer
 
-    def give_back(self, ticket: int, now_s: float) -> None:
+    def give_back(self, ticket: int, now_s: float, outcome: str) -> None:
         """End the use of a model, also one that was asked for and never granted. Nothing here waits or fails."""
-        self.loaded.give_back(ticket, now_s)
+        self.loaded.give_back(ticket, now_s, outcome)
         with suppress(Overloaded):
             self.actor.cast(Unused(ticket))
 

@@ -12,6 +12,7 @@ from typing import cast
 
 import msgspec
 import structlog
+from yarl import URL
 
 from greenroom.actors.local.sources import Source, failed
 from greenroom.actors.local.worker import UNLOADABLE, Job
@@ -22,9 +23,10 @@ _WORKER = str(Path(__file__).with_name("worker.py"))
 _DEFAULT_CONTEXT_TOKENS = 8192
 """Memory for it is taken when the model is loaded: a window of 128 000 tokens would not fit most machines."""
 _TAIL_BYTES = 4096
-_TELL_LINES = 4
+_TELL_LINES = 8
 _MAX_READY_BYTES = 1024
 _LAST_WORDS_S = 1.0
+_PROBE_S = 5.0
 
 
 def served_context_tokens(source: Source, serving: LocalServing) -> int:
@@ -101,9 +103,31 @@ class ModelProcess(asyncio.SubprocessProtocol):
     def kill(self) -> None:
         """Kill the process; `on_end` is called when it is gone."""
         self._killed = True
-        if self._transport is not None:
-            with suppress(ProcessLookupError):
-                self._transport.kill()
+        self._kill()
+
+    async def answers(self) -> bool:
+        """Whether it answers, or may yet. One that hangs up is killed, and gone when this returns.
+
+        Being connected says nothing: of a process that was just killed, that goes last.
+        """
+        url = URL(self.base_url)
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                reader, writer = await asyncio.open_connection(url.host, url.port)
+                writer.write(f"GET /health HTTP/1.0\r\nHost: {url.host}\r\n\r\n".encode())
+                said = await reader.read(1)
+                writer.close()
+        except TimeoutError:
+            return True
+        except OSError:
+            said = b""
+        if not said:
+            self._kill()
+            await self._gone.wait()
+        return bool(said)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.SubprocessTransport", transport)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 1 and not self._ready.done():
@@ -133,6 +157,8 @@ class ModelProcess(asyncio.SubprocessProtocol):
         if not self.ended or not self._all_said or self._told_end:
             return
         self._told_end = True
+        assert self._transport is not None, "a process that has ended was made"
+        self._transport.close()
         if not self._ready.done():
             self._ready.set_result(None)
         elif not self._killed:
@@ -157,9 +183,13 @@ class ModelProcess(asyncio.SubprocessProtocol):
         transport, _ = await loop.subprocess_exec(
             lambda: self, sys.executable, _WORKER, start_new_session=True
         )
-        self._transport = transport
         pipe = cast("asyncio.WriteTransport", transport.get_pipe_transport(0))
         pipe.write(msgspec.json.encode(job) + b"\n")
+
+    def _kill(self) -> None:
+        if self._transport is not None:
+            with suppress(ProcessLookupError):
+                self._transport.kill()
 
     def _is_up(self) -> bool:
         return self._ready.done() and not self._ready.cancelled() and not self.ended

@@ -2,6 +2,7 @@
 
 import json
 import re
+import stat
 import sys
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -65,10 +66,14 @@ def look_up(model: str, serving: LocalServing) -> Source:
 
 
 def _file(path: Path, model: str, serving: LocalServing) -> Source:
-    if not path.exists():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
         near = get_close_matches(model, serving.models, n=1)
         hint = f"; did you mean local/{near[0]}?" if near else ""
-        raise failed("not_found", f"there is no model file {path}{hint}")
+        raise failed("not_found", f"there is no model file {path}{hint}") from None
+    if not stat.S_ISREG(mode):
+        raise NotGguf("it is no regular file")
     head = read_gguf(path)
     return Source("gguf", str(path), head.context_tokens, head.embeds)
 

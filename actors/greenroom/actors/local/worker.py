@@ -10,12 +10,14 @@ standard input ends it. It imports nothing of greenroom's, to start sooner and t
 import ctypes
 import hmac
 import json
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, TypedDict
 
@@ -27,8 +29,11 @@ _PROMPT_CACHE_MIB = 512
 _ERRORS_ONLY = 1
 
 _Ready = Callable[[str], None]
-# What ASGI hands from one application to the next, unread.
-_App = Callable[[dict[str, Any], Any, Callable[[dict[str, Any]], Awaitable[None]]], Awaitable[None]]
+# ASGI's.
+_Said = dict[str, Any]
+_Receive = Callable[[], Awaitable[_Said]]
+_Send = Callable[[_Said], Awaitable[None]]
+_App = Callable[[_Said, _Receive, _Send], Awaitable[None]]
 
 
 class Job(TypedDict):
@@ -60,7 +65,7 @@ def main() -> None:
         serve(job, ready)
     except Exception as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - who started it reads it
-        os._exit(UNLOADABLE)
+        sys.exit(UNLOADABLE)  # not at once: llama.cpp has a thread that still writes why
 
 
 def die_with(parent: int) -> None:
@@ -73,7 +78,8 @@ def die_with(parent: int) -> None:
 
 
 def _wait_for_end() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):  # not through `sys.stdin`, whose lock would be held when the interpreter ends
+        pass
     os._exit(0)
 
 
@@ -111,7 +117,10 @@ def serve_transformers(job: Job, ready: _Ready) -> None:
     run = uvicorn.Server.run
 
     def run_guarded(server: Any) -> None:
-        server.config.app = _guarded(server.config.app, job["key"])
+        logging.getLogger(
+            "uvicorn.access"
+        ).disabled = True  # a line for each request would push out why it dies
+        server.config.app = _guarded(server.config.app, job)
         ready(f"http://127.0.0.1:{listening.getsockname()[1]}/v1")
         run(server, sockets=[listening])
 
@@ -119,21 +128,44 @@ def serve_transformers(job: Job, ready: _Ready) -> None:
     serving.Serve(force_model=job["where"], log_level="error")
 
 
-def _guarded(app: _App, key: str) -> _App:
-    """An ASGI application that asks `app` what comes with the key, and refuses the rest."""
-    right = f"Bearer {key}".encode()
+def _guarded(app: _App, job: Job) -> _App:
+    """An ASGI application that asks `app` what comes with the key, under the model's name there; it refuses the rest."""
+    right = f"Bearer {job['key']}".encode()
 
-    async def guarded(
-        scope: dict[str, Any], receive: Any, send: Callable[[dict[str, Any]], Awaitable[None]]
-    ) -> None:
+    async def guarded(scope: _Said, receive: _Receive, send: _Send) -> None:
         given = dict(scope.get("headers", ())).get(b"authorization", b"")
-        if scope["type"] == "http" and not hmac.compare_digest(given, right):
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+        elif not hmac.compare_digest(given, right):
             await send({"type": "http.response.start", "status": 401, "headers": []})
             await send({"type": "http.response.body", "body": b'{"error": {"message": "wrong key"}}'})
         else:
-            await app(scope, receive, send)
+            await app(
+                scope, await _renamed(receive, job["where"]) if scope["method"] == "POST" else receive, send
+            )
 
     return guarded
+
+
+async def _renamed(receive: _Receive, model: str) -> _Receive:
+    """What is received, with another name of the model: a server of one model takes no other."""
+    message = await receive()
+    body = message.get("body", b"")
+    while message.get("more_body"):
+        message = await receive()
+        body += message.get("body", b"")
+    with suppress(ValueError, TypeError):
+        body = json.dumps({**json.loads(body), "model": model}).encode()
+    whole: _Said | None = {"type": "http.request", "body": body}
+
+    async def received() -> _Said:
+        nonlocal whole
+        if whole is None:
+            return await receive()
+        said, whole = whole, None
+        return said
+
+    return received
 
 
 if __name__ == "__main__":
