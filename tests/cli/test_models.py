@@ -2,6 +2,12 @@
 
 import json
 import socket
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,3 +204,59 @@ def test_a_wrong_configuration_is_refused(greenroom: Greenroom) -> None:
     done = greenroom.run("models")
     assert (done.code, done.out) == (2, "")
     assert "unknown key zebra" in done.err
+
+
+TABLE = [
+    {
+        "id": "acme",
+        "name": "Acme",
+        "api_pattern": "",
+        "models": [
+            {"id": "fast", "match": {"equals": "fast"}, "prices": {"input_mtok": 3, "output_mtok": 4}}
+        ],
+    }
+]
+
+
+@contextmanager
+def serving(folder: Path) -> Generator[str]:
+    """A web server over a folder."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its base's name
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_prices_are_fetched_when_asked_for_and_used_from_then_on(
+    greenroom: Greenroom, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    models = partial(greenroom.run, "models", env={"ACME_KEY": "right"})
+    table = tmp_path / "data.json"
+    table.write_text(json.dumps(TABLE))
+    with serving(tmp_path) as base_url:
+        greenroom.write(
+            "greenroom.toml",
+            f'[prices]\nurl = "{base_url}/data.json"\n'
+            f'[providers.acme]\nbase_url = "{simulator.base_url}"\napi_key_env = "ACME_KEY"\n'
+            # A server on this machine is free unless something of it has a price.
+            f'[providers.acme.prices.smart]\ninput = "1"\noutput = "2"\n',
+        )
+        first = models("fast", "--json")
+        assert "input_usd_per_mtok" not in providers(first)["acme"]["models"][0]
+        fetched = models("fast", "--json", "--refresh-prices")
+        assert "fetched the prices of 1 models" in fetched.err
+        assert float(providers(fetched)["acme"]["models"][0]["input_usd_per_mtok"]) == 3
+        table.write_text("gone")
+        again = models("fast", "--json", "--refresh-prices")
+    assert "those in use stay" in again.err
+    assert float(providers(again)["acme"]["models"][0]["input_usd_per_mtok"]) == 3
+    assert float(providers(models("fast", "--json"))["acme"]["models"][0]["output_usd_per_mtok"]) == 4

@@ -1,5 +1,6 @@
 """What is charged apart, seen through a whole runtime: held before it is asked, and charged as it was served."""
 
+import asyncio
 from pathlib import Path
 
 import anyio.to_thread
@@ -10,11 +11,13 @@ from msgspec import Raw, structs
 from tests.inside import database, given_back, settings, tree
 from tests.integration.evidence import ledger
 from tests.integration.upstream import Asked, Upstream, completion
+from tests.prices.host import Host
 
 from greenroom.actors.call import Terms
+from greenroom.actors.catalog import Unpriced
 from greenroom.actors.ledger import BudgetExceeded
 from greenroom.actors.providers import ChatRequest, Message
-from greenroom.actors.settings import PriceSettings, Settings
+from greenroom.actors.settings import PriceSettings, PriceTableSettings, Settings
 from greenroom.runtime import Runtime
 
 pytestmark = pytest.mark.anyio
@@ -72,3 +75,25 @@ async def test_a_budget_binds_what_is_asked_for_dearer(tmp_path: Path) -> None:
         with pytest.raises(BudgetExceeded):
             await tree(rt).flow.chat(request, terms)
     assert len(upstream.asked) == 1
+
+
+async def test_prices_that_are_renewed_in_the_background_are_those_of_calls(
+    tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    async with Upstream(serve) as upstream:
+        found = settings(upstream.base_url, tmp_path)
+        provider = structs.replace(found.providers["acme"], prices={}, price_provider="acme")
+        fetched = PriceTableSettings(refresh="daily", url=host.url)
+        found = structs.replace(found, providers={"acme": provider}, prices=fetched)
+        async with Runtime(found, environ={}) as rt:
+            reply = None
+            while reply is None:
+                try:
+                    reply = await rt.chat("acme/m", "Why?", max_tokens=100)
+                except Unpriced:  # the package's own table does not know it, and nobody waits for another
+                    await asyncio.sleep(0)
+        assert reply.cost_pusd == 7 * 3 * 10**6 + 11 * 4 * 10**6
+        async with Runtime(structs.replace(found, prices=PriceTableSettings()), environ={}) as rt:
+            assert (await rt.chat("acme/m", "Why?", max_tokens=100)).cost_pusd == reply.cost_pusd
+    assert host.asked == 1

@@ -25,7 +25,14 @@ from greenroom.actors.providers.hosts import HOSTS
 from greenroom.actors.settings import Settings
 from greenroom.actors.storage import DatabaseMissing, DatabaseOlder, StorageFailed, open_read_only
 from greenroom.actors.storage.engine import file_of, parse
-from greenroom.runtime.config import CONFIG_FILE, ConfigError, aliases_of, database_url, load_settings
+from greenroom.runtime.config import (
+    CONFIG_FILE,
+    ConfigError,
+    aliases_of,
+    database_url,
+    load_settings,
+    prices_folder,
+)
 from greenroom.runtime.discovery import Surveyed, survey
 
 _LITTLE_DISK_BYTES = 1 << 30
@@ -259,7 +266,7 @@ def _default_model(settings: Settings, found: list[Surveyed]) -> Check:
         )
     try:
         aliases = aliases_of(settings, CONFIG_FILE)
-        route = find_route(model, hosts, PriceTable.load(), aliases=aliases)
+        route = find_route(model, hosts, PriceTable.load(prices_folder()), aliases=aliases)
     except (UnknownModel, Unpriced) as error:
         fix = "mend default_model in greenroom.toml"
         return Check(name="default model", status="failed", detail=str(error), fix=fix)

@@ -65,6 +65,8 @@ def settings_from(data: Mapping[str, object], where: str) -> Settings:
         raise ConfigError(f"{where}: {error}") from None
     for name, host in settings.providers.items():
         check_url(host.base_url, f"{where}: providers.{name}.base_url")
+    if settings.prices.url is not None:
+        check_url(settings.prices.url, f"{where}: prices.url")
     aliases_of(settings, where)
     return settings
 
@@ -152,6 +154,11 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("greenroom", appauthor=False))
+
+
+def prices_folder() -> Path:
+    """Where published prices are kept that were fetched (`greenroom models --refresh-prices`)."""
+    return cache_folder() / "prices"
 
 
 def environment() -> Mapping[str, str]:

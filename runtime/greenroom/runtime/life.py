@@ -16,7 +16,7 @@ from greenroom.actors.flow import Closed, RuntimeFailed
 from greenroom.actors.kernel import ActorSystem, Clock
 from greenroom.actors.ledger import Budgets
 from greenroom.actors.settings import Settings
-from greenroom.runtime.config import CONFIG_FILE, aliases_of, database_url
+from greenroom.runtime.config import CONFIG_FILE, aliases_of, database_url, prices_folder
 from greenroom.runtime.discovery import Chosen, list_models
 from greenroom.runtime.job import Failure
 from greenroom.supervisors.tree import Tree, start_tree
@@ -65,6 +65,8 @@ class Life:
             keys=chosen.keys,
             ask_models=partial(list_models, chosen),
             aliases=aliases_of(settings, CONFIG_FILE),
+            price_table=settings.prices,
+            prices_folder=await anyio.to_thread.run_sync(prices_folder),
             retries=settings.retries,
             supervision=settings.supervision,
             session_limits=settings.sessions,

@@ -3,6 +3,7 @@
 root                 one_for_one: refs are by name, writes are idempotent, so nobody restarts for another's sake
   store              the only writer of the database
   catalog            models and prices
+  prices             renews the published prices, where the configuration asks for it
   ledger             the cost tracker
   providers          dynamic: a supervisor a provider, with its limiter and its pool
   sessions           dynamic, transient: an actor a session that is awake
@@ -14,6 +15,8 @@ gives up, nothing is left to restart anything: whoever started the tree watches 
 
 import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -23,7 +26,16 @@ from greenroom.actors.events import Event
 from greenroom.actors.flow import Flow
 from greenroom.actors.kernel import ActorRef, ActorSystem
 from greenroom.actors.ledger import Budgets, Ledger, Outbox
-from greenroom.actors.settings import ProviderSettings, Retries, Secret, SessionLimits, Supervision
+from greenroom.actors.prices import PriceTable
+from greenroom.actors.prices.keeper import PriceKeeper
+from greenroom.actors.settings import (
+    PriceTableSettings,
+    ProviderSettings,
+    Retries,
+    Secret,
+    SessionLimits,
+    Supervision,
+)
 from greenroom.actors.storage import TICKET_BITS, Store
 from greenroom.supervisors.batches import Jobs
 from greenroom.supervisors.providers import Lines
@@ -58,6 +70,8 @@ async def start_tree(
     keys: Mapping[str, Secret],
     ask_models: Ask,
     aliases: Mapping[str, Alias],
+    price_table: PriceTableSettings,
+    prices_folder: Path,
     retries: Retries,
     supervision: Supervision,
     session_limits: SessionLimits,
@@ -73,6 +87,8 @@ async def start_tree(
         keys: the providers' keys.
         ask_models: asks a provider for its models.
         aliases: names of the user's own for models.
+        price_table: whether and whence published prices are renewed.
+        prices_folder: where those are that were fetched.
         retries: the retry policy.
         supervision: how many restarts each supervisor bears.
         session_limits: how long sessions stay awake, and how many.
@@ -96,7 +112,10 @@ async def start_tree(
     children = [
         ChildSpec("store", Store, args=(database,), name="store"),
         ChildSpec(
-            "catalog", Catalog, args=(providers_in_use, Records(), ask_models, aliases), name="catalog"
+            "catalog",
+            Catalog,
+            args=(providers_in_use, Records(), ask_models, aliases, partial(PriceTable.load, prices_folder)),
+            name="catalog",
         ),
         ChildSpec(
             "ledger",
@@ -108,6 +127,9 @@ async def start_tree(
         sessions.branch(),
         jobs.branch(),
     ]
+    if price_table.refresh == "daily":
+        keeper = (system.named("catalog"), prices_folder, price_table.url)
+        children.insert(2, ChildSpec("prices", PriceKeeper, args=keeper))
     root = await system.start(
         Supervisor, children, intensity=supervision.intensity, period=supervision.period_s, name="root"
     )

@@ -22,6 +22,7 @@ from greenroom.actors.catalog.routes import Route, UnknownModel, Unpriced, find_
 from greenroom.actors.catalog.selection import choose
 from greenroom.actors.kernel import Actor, Call, Clock, Piped, Refused, ReplyTo, handles
 from greenroom.actors.prices import Price, PriceTable
+from greenroom.actors.prices.keeper import UsePrices
 from greenroom.actors.providers.capabilities import configured_model
 from greenroom.actors.providers.listing import Listing
 from greenroom.actors.settings import ProviderSettings
@@ -103,6 +104,7 @@ class Catalog(Actor):
         records: what calls have shown of the models; it outlives this incarnation.
         ask: asks a provider for its models.
         aliases: names of the user's own for models.
+        load_prices: gives the published prices; called in a thread. `UsePrices` brings others later.
     """
 
     def __init__(
@@ -111,11 +113,13 @@ class Catalog(Actor):
         records: Records,
         ask: Ask,
         aliases: Mapping[str, Alias] = {},
+        load_prices: Callable[[], PriceTable] = PriceTable.load,
     ) -> None:
         self._providers = providers
         self._records = records
         self._ask = ask
         self._aliases = aliases
+        self._load_prices = load_prices
         self._routes: dict[str, Route] = {}
         self._priced_until_s = 0.0
         self._prices: PriceTable | None = None
@@ -125,7 +129,12 @@ class Catalog(Actor):
         self._warned: set[str] = set()
 
     async def init(self) -> None:
-        self._prices = await anyio.to_thread.run_sync(PriceTable.load)
+        self._prices = await anyio.to_thread.run_sync(self._load_prices)
+
+    @handles
+    def use_prices(self, message: UsePrices) -> None:
+        self._prices = message.table
+        self._routes.clear()
 
     @handles
     def resolve(self, message: Resolve) -> Route:

@@ -7,7 +7,7 @@ import structlog
 from msgspec import Struct
 
 from greenroom.actors.kernel import Actor, ActorRef, Cast, Piped
-from greenroom.actors.prices.refresh import DAY_S, TABLE_URL, refresh_prices, refreshed_s_ago
+from greenroom.actors.prices.refresh import DAY_S, refresh_prices, refreshed_s_ago
 from greenroom.actors.prices.table import PriceTable
 
 _AGAIN_S = 3600.0
@@ -40,7 +40,7 @@ class PriceKeeper(Actor):
     def __init__(self, catalog: ActorRef, folder: Path, url: str | None = None) -> None:
         self._catalog = catalog
         self._folder = folder
-        self._url = url or TABLE_URL
+        self._url = url
 
     async def init(self) -> None:
         self.send_after(0.0, _Look())

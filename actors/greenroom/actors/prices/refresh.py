@@ -34,7 +34,7 @@ class PricesNotRefreshed(Exception):
     """No newer price table could be had; the one that was in use stays so. The message says why."""
 
 
-async def refresh_prices(folder: Path, url: str = TABLE_URL, *, timeout_s: float = _TIMEOUT_S) -> int:
+async def refresh_prices(folder: Path, url: str | None = None, *, timeout_s: float = _TIMEOUT_S) -> int:
     """Fetch the price table and keep it in `folder`, for `PriceTable.load` to find. Returns how many models it prices.
 
     Reading it takes a tenth of a second, in a thread.
@@ -44,6 +44,7 @@ async def refresh_prices(folder: Path, url: str = TABLE_URL, *, timeout_s: float
 
     Cancelling leaves the table that was there, or the new one whole.
     """
+    url = url or TABLE_URL
     body = await _fetched(url, timeout_s)
     try:
         models = await anyio.to_thread.run_sync(_keep, body, folder)

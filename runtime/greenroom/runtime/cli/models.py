@@ -14,10 +14,10 @@ from greenroom.actors.catalog.cards import cards_of
 from greenroom.actors.catalog.limits import Candidate, limits
 from greenroom.actors.catalog.records import NOTHING_MEASURED
 from greenroom.actors.catalog.selection import choose
-from greenroom.actors.prices import PriceTable
+from greenroom.actors.prices import PricesNotRefreshed, PriceTable, refresh_prices
 from greenroom.runtime.cli.modellist import Provider, model_of, show_choice, show_models
-from greenroom.runtime.cli.output import EXIT_OK, EXIT_USAGE, fail, print_json
-from greenroom.runtime.config import ConfigError, environment, load_settings
+from greenroom.runtime.cli.output import EXIT_OK, EXIT_USAGE, fail, note, print_json
+from greenroom.runtime.config import ConfigError, environment, load_settings, prices_folder
 from greenroom.runtime.discovery import Surveyed, listing_of, survey
 
 
@@ -60,6 +60,12 @@ def models(
             "--choose", help="Choose one of them as AUTO would, and explain it.", show_default=False
         ),
     ] = None,
+    refresh: Annotated[
+        bool,
+        typer.Option(
+            "--refresh-prices", help="Fetch the published prices first, for this and all later commands."
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a provider, or the choice, on standard output.")
     ] = False,
@@ -98,7 +104,10 @@ def models(
             max_output_usd_per_mtok=max_output_usd,
             free_only=free,
         )
-        found = asyncio.run(survey(load_settings(config), environment()))
+        settings = load_settings(config)
+        if refresh:
+            asyncio.run(_refresh(settings.prices.url))
+        found = asyncio.run(survey(settings, environment()))
     except (ConfigError, ValueError) as error:
         fail(str(error))
     if provider:
@@ -116,6 +125,14 @@ def models(
     raise typer.Exit(EXIT_OK if any(one.reachable for one in shown) else EXIT_USAGE)
 
 
+async def _refresh(url: str | None) -> None:
+    try:
+        count = await refresh_prices(prices_folder(), url)
+        note(f"fetched the prices of {count:,} models")
+    except PricesNotRefreshed as error:
+        note(f"prices are not refreshed, those in use stay: {error}")
+
+
 def _only(found: list[Surveyed], names: Sequence[str]) -> list[Surveyed]:
     there = [surveyed.name for surveyed in found]
     for name in names:
@@ -127,7 +144,7 @@ def _only(found: list[Surveyed], names: Sequence[str]) -> list[Surveyed]:
 
 
 def _known(found: Sequence[Surveyed], match: str) -> list[_Known]:
-    prices, now = PriceTable.load(), datetime.now(UTC)
+    prices, now = PriceTable.load(prices_folder()), datetime.now(UTC)
     known: list[_Known] = []
     for one in found:
         cards = cards_of(one.name, one.host, listing_of(one.probe), prices, now)

@@ -17,6 +17,7 @@ from greenroom.actors.providers.hosts import SIMULATOR, simulator
 from greenroom.actors.settings import Settings
 from greenroom.runtime.cli.inputs import Options
 from greenroom.runtime.cli.output import EXIT_REFUSED, fail, money, note, notes, print_json, tables
+from greenroom.runtime.config import prices_folder
 from greenroom.runtime.discovery import Chosen
 
 _LIKELY_OUTPUT_TOKENS = 256
@@ -167,5 +168,5 @@ def _routes(found: Scan, chosen: Chosen, aliases: Mapping[str, Alias]) -> dict[s
         providers.setdefault(SIMULATOR, simulator("http://127.0.0.1"))
     if not providers:
         raise UnknownModel("no provider is configured")
-    prices = PriceTable.load()
+    prices = PriceTable.load(prices_folder())
     return {name: find_route(name, providers, prices, aliases=aliases) for name in found.models}
