@@ -2,14 +2,16 @@
 
 import json
 import os
+import struct
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from tests.local.test_gguf import CONTEXT, LLAMA, head
+from tests.local.test_gguf import CONTEXT, LLAMA, U32, head, pair
 
 from greenroom.actors.events import ProviderFailed
 from greenroom.actors.local import sources
-from greenroom.actors.local.sources import Source, find_source, look_up
+from greenroom.actors.local.sources import Source, find_source, list_local, look_up
 from greenroom.actors.settings import LocalServing
 
 NONE = LocalServing()
@@ -77,6 +79,25 @@ def test_what_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
         look_up(name, LocalServing(models={"small": "small.gguf"}))
     assert caught.value.error.kind == "not_found"
     assert because.format(folder=tmp_path) in caught.value.error.message
+
+
+def test_models_with_names_are_listed_with_the_window_they_are_served_with(
+    tmp_path: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "find_spec", any_package)
+    large = tmp_path / "large.gguf"
+    large.write_bytes(head(LLAMA, pair("llama.context_length", U32, struct.pack("<I", 131072))))
+    names = {"small": str(gguf), "large": str(large), "lost": str(tmp_path / "lost.gguf")}
+    listed, problems = list_local(LocalServing(models=names))
+    assert [(model.id, model.context_tokens) for model in listed] == [("small", 4096), ("large", 8192)]
+    assert problems == [f"local/lost: there is no model file {tmp_path / 'lost.gguf'}"]
+    listed, _ = list_local(LocalServing(models=names, context_tokens=65536))
+    assert [(model.id, model.context_tokens) for model in listed] == [("small", 4096), ("large", 65536)]
+
+
+def any_package(_: str) -> object:
+    """Every package is installed."""
+    return find_spec("json")
 
 
 def nothing(_: str) -> None:

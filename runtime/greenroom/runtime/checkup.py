@@ -234,9 +234,14 @@ def _provider(surveyed: Surveyed) -> Check:
     if probe.problem is None:
         count = len(probe.models or ())
         detail = f"{host.base_url}, by {surveyed.by}: {count} models"
+        if host.serve is not None:
+            return Check(name=name, status="ok", detail=f"runs here: {count} models have a name, others by path")
         if not count:
             return Check(name=name, status="warning", detail=detail, fix="load a model there")
         return Check(name=name, status="ok", detail=detail)
+    if host.serve is not None:
+        fix = f"mend it under [providers.{surveyed.name}.serve] in {CONFIG_FILE}"
+        return Check(name=name, status="failed", detail=probe.problem, fix=fix)
     if probe.refuses_key:
         where = host.api_key_file or host.api_key_env
         fix = f"put a valid key into {where}" if where else "give its table an api_key_env or api_key_file"

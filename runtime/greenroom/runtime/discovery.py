@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 import aiohttp
 from msgspec import Struct, structs
 
-from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS, SIMULATOR
+from greenroom.actors.local import list_local
+from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS, RUN_HERE, SIMULATOR
 from greenroom.actors.providers.listing import PATHS, ListedModel, Listing, decode_listing
 from greenroom.actors.providers.wire import RejectedAnswer
 from greenroom.actors.providers.wires import codec_for
-from greenroom.actors.settings import ProviderSettings, Secret, Settings
+from greenroom.actors.settings import LocalServing, ProviderSettings, Secret, Settings
 from greenroom.runtime.config import CONFIG_FILE, ConfigError, check_url, key_variable, read_key
 
 LOCAL_TIMEOUT_S = 1.0
@@ -34,6 +35,14 @@ class Chosen(Struct, frozen=True, kw_only=True):
     default_model: str | None
     how: str
     simulated: bool = False
+
+    def how_asked(self, model: str | None) -> str:
+        """`how`, unless `model` is one that is run here whatever is configured."""
+        name = model or self.default_model or ""
+        provider = name.partition("/")[0]
+        if provider in RUN_HERE and provider not in self.providers:
+            return f"{name} runs on this machine"
+        return self.how
 
 
 class Probe(Struct, frozen=True, kw_only=True):
@@ -113,14 +122,21 @@ async def survey(settings: Settings, environ: Mapping[str, str]) -> list[Surveye
 
 
 async def _survey(name: str, host: ProviderSettings, environ: Mapping[str, str]) -> Probe:
-    if host.serve is not None:  # run here, when they are asked
-        listed = tuple(map(ListedModel, host.serve.models))
-        return Probe(models=tuple(host.serve.models), listed=listed)
+    if host.serve is not None:
+        return await _look_here(host.serve)
     try:
         key = await asyncio.to_thread(read_key, name, host, environ)
     except ConfigError as error:
         return Probe(problem=str(error), asked=False)
     return await probe(host, key)
+
+
+async def _look_here(serving: LocalServing) -> Probe:
+    """The models that are run here when they are asked; nothing is started."""
+    listed, problems = await asyncio.to_thread(list_local, serving)
+    return Probe(
+        models=tuple(model.id for model in listed), listed=listed, problem="; ".join(problems) or None
+    )
 
 
 def hosts_by_key(environ: Mapping[str, str]) -> dict[str, ProviderSettings]:
@@ -210,7 +226,7 @@ async def list_models(chosen: Chosen, provider: str) -> Listing:
     """What a provider in use says of its models, as the catalogue wants it. Raises nothing."""
     host = chosen.providers[provider]
     if host.serve is not None:
-        return Listing()
+        return listing_of(await _look_here(host.serve))
     return listing_of(await probe(host, chosen.keys.get(provider)))
 
 

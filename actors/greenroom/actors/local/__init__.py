@@ -10,17 +10,6 @@ is one of its own, where this one is llama.cpp's.
 
 from greenroom.actors.local.actor import Loaded, Local, Served, Unused, Use
 from greenroom.actors.local.line import LocalLine, addressed
-from greenroom.actors.local.process import served_context_tokens
-from greenroom.actors.local.sources import look_up
+from greenroom.actors.local.sources import list_local
 
-__all__ = [
-    "Loaded",
-    "Local",
-    "LocalLine",
-    "Served",
-    "Unused",
-    "Use",
-    "addressed",
-    "look_up",
-    "served_context_tokens",
-]
+__all__ = ["Loaded", "Local", "LocalLine", "Served", "Unused", "Use", "addressed", "list_local"]

@@ -14,25 +14,17 @@ import msgspec
 import structlog
 from yarl import URL
 
-from greenroom.actors.local.sources import Source, failed
+from greenroom.actors.local.sources import Source, failed, served_context_tokens
 from greenroom.actors.local.worker import UNLOADABLE, Job
 from greenroom.actors.settings import LocalServing, Secret
 
 _log = structlog.get_logger(__name__)
 _WORKER = str(Path(__file__).with_name("worker.py"))
-_DEFAULT_CONTEXT_TOKENS = 8192
-"""Memory for it is taken when the model is loaded: a window of 128 000 tokens would not fit most machines."""
 _TAIL_BYTES = 4096
 _TELL_LINES = 8
 _MAX_READY_BYTES = 1024
 _LAST_WORDS_S = 1.0
 _PROBE_S = 5.0
-
-
-def served_context_tokens(source: Source, serving: LocalServing) -> int:
-    """The context window that a request to this model has: what is configured, within what the model was made for."""
-    most = source.context_tokens or _DEFAULT_CONTEXT_TOKENS
-    return min(most, serving.context_tokens or _DEFAULT_CONTEXT_TOKENS)
 
 
 class ModelProcess(asyncio.SubprocessProtocol):

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from greenroom.actors.events import ErrorKind, ProviderError, ProviderFailed
 from greenroom.actors.local.gguf import NotGguf, read_gguf
+from greenroom.actors.providers.listing import ListedModel
 from greenroom.actors.settings import LocalServing
 
 _HUB = "hf:"
@@ -20,6 +21,8 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _NEEDED = {"gguf": ("xllamacpp", "local"), "transformers": ("transformers", "transformers")}
 """Which package runs a kind of model, and which extra of greenroom's installs it."""
 _MAX_CONFIG_BYTES = 1024 * 1024
+_DEFAULT_CONTEXT_TOKENS = 8192
+"""Memory for it is taken when the model is loaded: a window of 128 000 tokens would not fit most machines."""
 
 
 class Source(Struct, frozen=True):
@@ -69,7 +72,7 @@ def _file(path: Path, model: str, serving: LocalServing) -> Source:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        near = get_close_matches(model, serving.models, n=1)
+        near = [] if model in serving.models else get_close_matches(model, serving.models, n=1)
         hint = f"; did you mean local/{near[0]}?" if near else ""
         raise failed("not_found", f"there is no model file {path}{hint}") from None
     if not stat.S_ISREG(mode):
@@ -95,6 +98,28 @@ def _folder(path: Path) -> Source:
         cast("dict[str, object]", said).get("max_position_embeddings") if isinstance(said, dict) else None
     )
     return Source("transformers", str(path), window if isinstance(window, int) else None)
+
+
+def list_local(serving: LocalServing) -> tuple[tuple[ListedModel, ...], list[str]]:
+    """The models that have a name of their own, with the window that they are served with, and what is wrong with
+    others. Blocks.
+    """
+    listed: list[ListedModel] = []
+    problems: list[str] = []
+    for name in serving.models:
+        try:
+            source = find_source(name, serving)
+        except ProviderFailed as failure:
+            problems.append(f"local/{name}: {failure.error.message}")
+        else:
+            listed.append(ListedModel(name, context_tokens=served_context_tokens(source, serving)))
+    return tuple(listed), problems
+
+
+def served_context_tokens(source: Source, serving: LocalServing) -> int:
+    """The context window that a request to this model has: what is configured, within what the model was made for."""
+    most = source.context_tokens or _DEFAULT_CONTEXT_TOKENS
+    return min(most, serving.context_tokens or _DEFAULT_CONTEXT_TOKENS)
 
 
 def failed(kind: ErrorKind, message: str) -> ProviderFailed:

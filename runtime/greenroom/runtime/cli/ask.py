@@ -163,7 +163,7 @@ def _standard_input() -> str:
 async def _ask(asking: _Asking) -> None:
     settings = await anyio.to_thread.run_sync(partial(load_settings, asking.config))
     chosen = await choose_providers(settings, environment())
-    note(chosen.how)
+    note(chosen.how_asked(asking.model))
     simulated = (asking.model.removeprefix(f"{SIMULATOR}/"),) if chosen.simulated and asking.model else ()
     messages = [Message("user", asking.prompt)]
     if asking.system is not None:

@@ -219,7 +219,7 @@ async def _run(options: Options) -> int:
     """From options to an exit code: settings, input, checks, then the job."""
     settings = await anyio.to_thread.run_sync(partial(load_settings, options.config))
     chosen = await choose_providers(settings, environment())
-    note(chosen.how)
+    note(chosen.how_asked(options.model))
     with ExitStack() as files:
         request = inputs.job_request(options, chosen, files)
         found = await inputs.look_at(request, options)
