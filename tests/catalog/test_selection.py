@@ -302,8 +302,9 @@ def meets(one: Candidate, asked: Choose) -> bool:
     price, number = card.price, card.model.removeprefix("m")
     if price is None:
         return False
-    size = max(asked.input_tokens, asked.input_bound)
-    charged = (size * price.base.input + asked.output_tokens * price.base.output) / 10**6
+    size = asked.input_tokens or asked.input_bound
+    most_in_tokens = max(asked.input_tokens, asked.input_bound)
+    charged = (most_in_tokens * price.base.input + asked.output_tokens * price.base.output) / 10**6
     most_in, most_out, most, latency_s = (
         float("inf") if limit is None else pico_usd(limit)
         for limit in (

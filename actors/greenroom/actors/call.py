@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Raw, Struct, structs
 
-from greenroom.actors.catalog import Route
+from greenroom.actors.catalog import Choice, Requirements, Route, Strategy
 from greenroom.actors.events import (
     AttemptFailed,
     CallDone,
@@ -58,6 +58,9 @@ class Terms(Struct, frozen=True, kw_only=True):
     is refused before anything is held or sent, or they are left out, and told of. `hedge` has a second attempt made, of the
     next fallback if there is one, when the first has no answer after so many seconds; True: after a time within which
     19 of 20 answers of the model came, once 20 are known. The first answer wins; both are paid for.
+
+    `requirements` and `strategy` choose the model where the request's is `AUTO`, once for the call; what the request
+    itself needs is required besides, and up to three runners-up are its fallbacks.
     """
 
     account: Account = Account()
@@ -67,6 +70,8 @@ class Terms(Struct, frozen=True, kw_only=True):
     fallbacks: tuple[str, ...] = ()
     unsupported: Literal["refuse", "drop"] = "refuse"
     hedge: float | bool = False
+    requirements: Requirements | None = None
+    strategy: Strategy = "balanced"
 
 
 NO_TERMS = Terms()
@@ -105,7 +110,8 @@ class CallState(Struct, gc=False):
 
     `way` is how the next attempt goes, and in the end the one that was answered; `made` counts those begun, `held_pusd` is
     what those in flight may come to, and `tried` tells of those that ended, in that order. `budget_pusd` is the most that all of them together may be charged. `first` is the model that was asked for,
-    `fallbacks` are those left to go on to; `passed_over` says of those that could not be asked why not.
+    `fallbacks` are those left to go on to; `passed_over` says of those that could not be asked why not. `choice` is why
+    the first was chosen, where it was.
     """
 
     id: int
@@ -123,6 +129,7 @@ class CallState(Struct, gc=False):
     tried: tuple[Tried, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
     passed_over: tuple[str, ...] = ()
+    choice: Choice | None = None
 
     def failure(self, error: ProviderError, why: str = "") -> ProviderFailed:
         """The call's failure, with what all attempts were charged, and `why` nothing more is tried."""
@@ -153,7 +160,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     was set on the answer because a budget applies and the caller gave none; None: the caller's own, or none.
     `reasoning_state` goes back to the provider with the assistant's message, `Message.reasoning_state`. `tried` tells
     of each attempt, in the order in which they ended: `attempts` counts them. `dropped` are options that the model cannot
-    take, and was not sent, as `unsupported="drop"` says.
+    take, and was not sent, as `unsupported="drop"` says. `choice` explains why the model was chosen, where it was `AUTO`.
 
     Where tools were run, `tool_results` are what they gave, `tool_messages` what was said before this answer to have
     them run, and all that is added up is of all rounds together.
@@ -176,6 +183,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     reasoning_state: ReasoningState | None = None
     tried: tuple[Tried, ...] = ()
     dropped: tuple[str, ...] = ()
+    choice: Choice | None = None
     tool_results: tuple[ToolResult, ...] = ()
     tool_messages: tuple[Message, ...] = ()
 
@@ -219,6 +227,7 @@ def reply_of(call: CallState, completion: Completion, request_id: str | None) ->
         reasoning_state=completion.reasoning_state,
         tried=call.tried,
         dropped=way.dropped,
+        choice=call.choice,
     )
 
 

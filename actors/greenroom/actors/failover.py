@@ -4,9 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from greenroom.actors.catalog import Route
+from greenroom.actors.catalog import Route, is_free
 from greenroom.actors.events import ErrorKind, ProviderError
-from greenroom.actors.prices import FREE
 
 When = Literal["at once", "after retries", "never"]
 
@@ -52,17 +51,24 @@ class Fallback(Struct, frozen=True):
     asked: bool = True
 
 
-def passed_over(error: ProviderError | None, first: Route, fallback: Fallback, to: Route) -> str | None:
+def passed_over(
+    error: ProviderError | None, first: Route, failed: Route, fallback: Fallback, to: Route
+) -> str | None:
     """Why a call may not go on to a model; None: it may.
 
     Args:
         error: how the last attempt failed; None: it goes on, and this one is made beside it.
         first: the model that the call was meant for.
+        failed: the model that failed.
         fallback: the model, as it is named.
         to: the model, as it was found.
     """
-    if not fallback.asked and first.price == FREE and to.price != FREE:
+    if not fallback.asked and is_free(first.price) and not is_free(to.price):
         return "it costs money, the model asked for does not, and nobody agreed to pay"
-    if error is not None and error.kind == "context_length":
+    if error is not None and error.kind == "context_length" and not _is_larger(to, failed):
         return "its context window is not known to be larger"
     return None
+
+
+def _is_larger(one: Route, other: Route) -> bool:
+    return one.context_tokens is not None and one.context_tokens > (other.context_tokens or 0)

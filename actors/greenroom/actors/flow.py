@@ -190,7 +190,8 @@ class Flow:
         terms: Terms,
         ends_s: float,
     ) -> None:
-        call = self._call(Way(route, line, wire, len(wire.body), 0, route.price), terms)
+        way = Way(route, line, wire, len(wire.body), 0, route.price)
+        call = begin_call(self._next_ticket(), way, terms, self._clock.monotonic())
         call.deadline_s = ends_s
         if call.budget_pusd is not None:
             call.budget_pusd -= found.cost_pusd
@@ -226,13 +227,11 @@ class Flow:
         discard: Callable[[_T], Awaitable[None]] | None = None,
     ) -> tuple[CallState, _T]:
         question = Question(request, terms, stream)
-        way, fallbacks = await self._ways.first(question)
-        call = self._call(way, terms)
-        call.fallbacks = fallbacks
+        begun_s = self._clock.monotonic()
+        start = await self._ways.first(question)
+        call = begin_call(self._next_ticket(), start.way, terms, begun_s)
+        call.fallbacks, call.choice = start.fallbacks, start.choice
         return call, await self._pursuit.until_answered(call, attempt, question, discard)
-
-    def _call(self, way: Way, terms: Terms) -> CallState:
-        return begin_call(self._next_ticket(), way, terms, self._clock.monotonic())
 
     def _attempt_whole(self, call: CallState, way: Way) -> Coroutine[None, None, tuple[Attempt, Completion]]:
         return self._attempt(way.route.codec.decode, call, way)

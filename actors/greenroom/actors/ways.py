@@ -6,13 +6,16 @@ from msgspec import Struct, structs
 
 from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS, held_price, input_tokens_bound, output_tokens_bound
 from greenroom.actors.call import CallState, Line, Terms, Way, unavailable
-from greenroom.actors.catalog import Resolve, Route
+from greenroom.actors.catalog import AUTO, Choice, Resolve, Route
+from greenroom.actors.choosing import is_auto, runners_up, wanted
 from greenroom.actors.events import ProviderError, ProviderFailed
 from greenroom.actors.failover import Fallback, passed_over
 from greenroom.actors.fitting import encoded, fitted, may_drop
 from greenroom.actors.kernel import ActorExited, ActorRef, Refused
 from greenroom.actors.ledger import Budgets
 from greenroom.actors.providers import ChatRequest
+
+_CHOICE_S = 60.0
 
 
 class Question(Struct, frozen=True, gc=False):
@@ -21,6 +24,14 @@ class Question(Struct, frozen=True, gc=False):
     request: ChatRequest
     terms: Terms
     stream: bool
+
+
+class Start(Struct, frozen=True, gc=False):
+    """Where a call begins: the first way, who is asked when it fails, and why it was chosen, if it was."""
+
+    way: Way
+    fallbacks: tuple[Fallback, ...]
+    choice: Choice | None
 
 
 class Ways:
@@ -59,17 +70,40 @@ class Ways:
             raise unavailable(f"the way to {model}", error) from error
         return route, line
 
-    async def first(self, question: Question) -> tuple[Way, tuple[Fallback, ...]]:
+    async def first(self, question: Question) -> Start:
         """The model that is asked for, and those to go on to. Those that nobody has are refused now, not when needed.
 
         Raises:
-            Refused, ProviderFailed: as `reach`, and where the wire has no words for the request.
+            Refused, ProviderFailed: as `reach`, and where the wire has no words for the request; `NothingEligible`.
+            ValueError: there are requirements, and a model was named.
         """
-        route, line = await self.reach(question.request.model)
-        named = question.terms.fallbacks
-        for model in named:
-            await self.reach(model)
-        return self._way(question, route, line), tuple(map(Fallback, named))
+        terms, model = question.terms, question.request.model
+        choice: Choice | None = None
+        if is_auto(model):
+            choice = await self._choose(question)
+            model = choice.model
+        elif terms.requirements is not None:
+            raise ValueError(f"requirements are for model={AUTO!r}; {model} was asked for by its name")
+        route, line = await self.reach(model)
+        fallbacks = tuple(Fallback(one, asked=route.free_to_paid) for one in route.fallbacks)
+        for named in terms.fallbacks:
+            other, _ = await self.reach(named)
+            fallbacks += (
+                Fallback(named),
+                *(Fallback(one, asked=other.free_to_paid) for one in other.fallbacks),
+            )
+        if choice is not None:
+            fallbacks += runners_up(choice)
+        return Start(self._way(question, route, line), fallbacks, choice)
+
+    async def _choose(self, question: Question) -> Choice:
+        terms = question.terms
+        asked = wanted(question.request, terms.requirements, terms.strategy, terms.budget_pusd)
+        try:
+            # The hosts may have to be asked first what models they have.
+            return await self._catalog.call(asked, timeout=terms.timeout_s or _CHOICE_S)
+        except (TimeoutError, ActorExited) as error:
+            raise unavailable("the choice of a model", error) from error
 
     async def next(self, call: CallState, question: Question, error: ProviderError | None) -> Way | None:
         """The next model that may be asked after a failure, or beside an attempt; None: there is none."""
@@ -78,7 +112,7 @@ class Ways:
             call.fallbacks = tuple(rest)
             try:
                 route, line = await self.reach(fallback.model)
-                why = passed_over(error, call.first, fallback, route)
+                why = passed_over(error, call.first, call.way.route, fallback, route)
                 if why is None:
                     return self._way(question, route, line)
             except (Refused, ProviderFailed) as refusal:

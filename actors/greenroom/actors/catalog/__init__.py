@@ -8,6 +8,7 @@ from greenroom.actors.catalog.actor import Resolve as Resolve
 from greenroom.actors.catalog.actor import TooManyChoices as TooManyChoices
 from greenroom.actors.catalog.aliases import Alias as Alias
 from greenroom.actors.catalog.cards import ModelCard as ModelCard
+from greenroom.actors.catalog.cards import is_free as is_free
 from greenroom.actors.catalog.records import Measured as Measured
 from greenroom.actors.catalog.records import Records as Records
 from greenroom.actors.catalog.records import RouteRecord as RouteRecord

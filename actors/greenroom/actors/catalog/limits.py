@@ -102,7 +102,8 @@ def _of_size(asked: Choose) -> Iterator[Limit]:
     longest = needs.max_output_tokens
     if longest is not None:
         yield "max_output_tokens", lambda c: _too_small(c.card.max_output_tokens, longest, "an output")
-    size = asked.most_input_tokens + asked.output_tokens
+    # The bound counts a token for each byte, and would keep long texts from windows that hold them four times over.
+    size = (asked.input_tokens or asked.input_bound) + asked.output_tokens
     if size:
         # What is not known of a call's own size, its provider tells at no cost.
         yield "", lambda c: _too_small(c.card.context_tokens or size, size, "a context window")

@@ -128,8 +128,8 @@ class Choose(Call[Choice], frozen=True, kw_only=True, resend=True):
     Args:
         requirements: what it must have.
         strategy: which of those that have it.
-        input_tokens: how many are likely to go in; 0: not known.
-        input_bound: the most that can go in, which limits are held to; 0: `input_tokens`.
+        input_tokens: how many are likely to go in, which must fit the context window; 0: not known.
+        input_bound: the most that can go in, which limits of price are held to; 0: `input_tokens`.
         output_tokens: the most that can come out; 0: not known.
 
     Raises:
@@ -156,5 +156,5 @@ class Choose(Call[Choice], frozen=True, kw_only=True, resend=True):
 
     @property
     def most_input_tokens(self) -> int:
-        """What limits are held to."""
+        """What limits of price are held to."""
         return max(self.input_tokens, self.input_bound)

@@ -21,7 +21,7 @@ _NO_ALIASES: Mapping[str, Alias] = {}
 class Route(Struct, frozen=True):
     """How to reach a model: whose it is, what it is called there, how to speak to it, what it costs.
 
-    `capabilities` are all that is known of it, `lacks` the names of those that it is known not to have. `record` is
+    `context_tokens` is its context window, where that is known. `capabilities` are all that is known of it, `lacks` the names of those that it is known not to have. `record` is
     what calls have shown of it, to be kept up by who calls. Found by an alias, `fallbacks` are the other models that it
     names, in their order; `free_to_paid` is whether one that costs may take the place of one that does not.
     """
@@ -36,6 +36,7 @@ class Route(Struct, frozen=True):
     record: RouteRecord
     fallbacks: tuple[str, ...] = ()
     free_to_paid: bool = False
+    context_tokens: int | None = None
 
 
 class UnknownModel(Refused):
@@ -70,7 +71,10 @@ def find_route(
     settings = providers.get(provider) or RUN_HERE.get(provider)
     if settings is None or not model:
         raise UnknownModel(_no_such_provider(name, providers, prices, aliases))
-    known = capabilities_of(provider, model, UNKNOWN, configured_model(settings.models, model))
+    own = configured_model(settings.models, model)
+    known = capabilities_of(provider, model, UNKNOWN, own)
+    at_table = settings.price_provider or provider
+    window = None if settings.free else prices.context_window(at_table, model)
     return Route(
         provider=provider,
         model=model,
@@ -80,6 +84,7 @@ def find_route(
         capabilities=known,
         lacks=missing(known),
         record=RouteRecord() if records is None else records.of(provider, model),
+        context_tokens=(own.context_tokens if own else None) or window,
     )
 
 
