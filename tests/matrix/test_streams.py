@@ -5,7 +5,7 @@ import binascii
 import re
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias, get_args
 
@@ -21,7 +21,7 @@ from tests.rawserver import OK, HangUp, Script, Turn, raw_server, repeats, says_
 from greenroom.actors.events import ErrorKind
 from greenroom.actors.providers import ChatRequest, Codec, Message, codec_for
 from greenroom.actors.settings import ProviderSettings, Retries, Settings, Stalls
-from greenroom.runtime import Finished, ProviderError, ProviderFailed, Runtime, StreamEvent, TextDelta
+from greenroom.runtime import CallEvent, Finished, ProviderError, ProviderFailed, Runtime, TextDelta
 from greenroom.runtime.simulator import Simulator, SimulatorSettings
 from greenroom.runtime.simulator.wires import ANTHROPIC, BEDROCK, GEMINI, OLLAMA, OPENAI, RESPONSES, Wire
 from greenroom.runtime.testing import HastyClock, WireName
@@ -40,7 +40,7 @@ PROMPT = "Why do glaciers move?"
 MAX_TOKENS = 16
 TRAILING_BYTES = 2
 """What may be missing of a body that said all: the end of its last line."""
-Told: TypeAlias = tuple[list[StreamEvent], str | ProviderError]
+Told: TypeAlias = tuple[list[CallEvent], str | ProviderError]
 """What a caller is told, and the answer's text, or how it failed."""
 GAP = Stalls(first_byte_s=30.0, first_byte_streamed_s=30.0, gap_s=0.1)
 
@@ -72,7 +72,7 @@ def configured(
     return structs.replace(made, providers={"acme": provider})
 
 
-def text_of(events: list[StreamEvent]) -> str:
+def text_of(events: Sequence[CallEvent]) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
@@ -105,7 +105,7 @@ def written_down(wire: WireName) -> Recorded:
 
 async def told(rt: Runtime, prompt: str, *, streamed: bool, timeout_s: float | None = None) -> Told:
     """Everything that is told, and the answer, or how it failed."""
-    events: list[StreamEvent] = []
+    events: list[CallEvent] = []
     try:
         if not streamed:
             reply = await rt.chat("acme/fast", prompt, max_tokens=MAX_TOKENS, timeout_s=timeout_s)

@@ -418,6 +418,32 @@ class TestTheCallersOwn:
         assert reply.finish_reason == "tool_calls"
 
 
+class TestInASession:
+    @pytest.mark.parametrize("how", HOW)
+    async def test_the_rounds_are_of_the_turn(self, how: str) -> None:
+        async with runtime_with(ROME_AND_OSLO, END, "Bye.") as (rt, provider):
+            session = await rt.session("ada")
+            options: Options = {"tools": [get_weather, get_time]}
+            if how == "whole":
+                reply = await session.say("What is it like?", **options)
+            else:
+                async with session.stream("What is it like?", **options) as events:
+                    reply = await events.finish()
+            await session.say("Thanks.")
+            history = await session.history()
+        assert history[:-2] == (Message("user", "What is it like?"), *reply.new_messages)
+        assert [message["role"] for message in sent(provider.received[2])] == [
+            "user", "assistant", "tool", "tool", "assistant", "user",
+        ]  # fmt: skip
+
+    async def test_a_kept_answer_is_a_turn_too(self) -> None:
+        async with runtime_with("Hello.") as (rt, provider):
+            replies = [await (await rt.session(name)).say("Hi.", cache=True) for name in ("ada", "bob")]
+            assert len(await (await rt.session("bob")).history()) == 2
+        assert [reply.cached for reply in replies] == [False, True]
+        assert len(provider.received) == 1
+
+
 class TestCancelled:
     @pytest.mark.parametrize("how", HOW)
     async def test_while_a_tool_runs(self, how: str) -> None:

@@ -163,7 +163,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     take, and was not sent, as `unsupported="drop"` says. `choice` explains why the model was chosen, where it was `AUTO`.
 
     Where tools were run, `tool_results` are what they gave, `tool_messages` what was said before this answer to have
-    them run, and all that is added up is of all rounds together.
+    them run, and all that is added up is of all rounds together. A `cached` answer was kept from an earlier call, and
+    cost nothing now.
     """
 
     text: str
@@ -186,6 +187,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     choice: Choice | None = None
     tool_results: tuple[ToolResult, ...] = ()
     tool_messages: tuple[Message, ...] = ()
+    cached: bool = False
 
     @property
     def cost_usd(self) -> Decimal:

@@ -300,6 +300,14 @@ class Retention(_Section, frozen=True):
     jobs_days: Positive | None = None
 
 
+class CacheSettings(_Section, frozen=True):
+    """Answers that are kept for questions asked again, in memory. `enabled` is for calls that do not say themselves."""
+
+    enabled: bool = False
+    ttl_s: Seconds = 3600.0
+    max_bytes: Positive = 64 * 1024 * 1024
+
+
 class Settings(_Section, frozen=True):
     """The whole of `greenroom.toml`.
 
@@ -317,4 +325,5 @@ class Settings(_Section, frozen=True):
     supervision: Supervision = Supervision()
     sessions: SessionLimits = SessionLimits()
     retention: Retention = Retention()
+    cache: CacheSettings = CacheSettings()
     prices: PriceTableSettings = PriceTableSettings()

@@ -45,11 +45,13 @@ class ModelOptions(TypedDict, total=False):
 
     `fallbacks` are models, as `provider/model`, asked one after another when the one before fails in a way that another
     may mend, until there is content. `unsupported` "refuse" names such an option before anything is sent; "drop" leaves
-    it out, and tells in `reply.dropped`.
+    it out, and tells in `reply.dropped`. `cache` is whether an answer that is kept will do, and a new one is kept; unless
+    said, as `[cache]` of the configuration has it.
     """
 
     fallbacks: Sequence[str] | None
     unsupported: Literal["refuse", "drop"]
+    cache: bool | None
 
 
 class ToolOptions(TypedDict, total=False):
@@ -103,7 +105,7 @@ class OptionInvalid(TypeError, ValueError):
         self.option = option
 
 
-_TERMS = frozenset({*TermsOptions.__annotations__, *ModelOptions.__annotations__})
+_TERMS = frozenset({*TermsOptions.__annotations__, *ModelOptions.__annotations__}) - {"cache"}
 _ONLY_TERMS = frozenset(TermsOptions.__annotations__)
 _TOOL_TERMS = frozenset(ToolTerms.__struct_fields__)
 _KNOWN = tuple(Options.__annotations__)
@@ -135,6 +137,7 @@ class Asked(Struct, frozen=True):
     terms: Terms
     toolbox: Toolbox | None = None
     tool_terms: ToolTerms = ToolTerms()
+    cache: bool | None = None
 
 
 def read_options(model: str, messages: Messages, options: Options) -> Asked:
@@ -147,6 +150,7 @@ def read_options(model: str, messages: Messages, options: Options) -> Asked:
     said: dict[str, object] = {}
     of_tools: dict[str, object] = {}
     toolbox: Toolbox | None = None
+    cache: bool | None = None
     for name, value in options.items():
         if name in _REQUEST:
             said[name] = value
@@ -161,13 +165,15 @@ def read_options(model: str, messages: Messages, options: Options) -> Asked:
             toolbox = _toolbox(value)
             if toolbox.specs:
                 said[name] = _as_json(name, toolbox.specs)
+        elif name == "cache":
+            cache = _cache(value)
         elif name not in _TERMS:
             raise _unknown(name)
     terms = read_terms(options)
     request = _request(model, messages, said)
     if toolbox is None or not toolbox.tools:
-        return Asked(request, terms)
-    return Asked(request, terms, toolbox, _converted(of_tools, ToolTerms))
+        return Asked(request, terms, cache=cache)
+    return Asked(request, terms, toolbox, _converted(of_tools, ToolTerms), cache)
 
 
 def read_terms(options: Mapping[str, object]) -> Terms:
@@ -210,6 +216,12 @@ def _request(model: str, messages: Messages, said: dict[str, object]) -> ChatReq
     for at, message in enumerate(request.messages):
         _check(message, f"messages[{at}]")
     return request
+
+
+def _cache(value: object) -> bool | None:
+    if not isinstance(value, bool | None):
+        raise OptionInvalid("cache", f"{value!r}; it must be True, False or None")
+    return value
 
 
 def _toolbox(tools: object) -> Toolbox:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Literal, TypedDict, Unpack
 
 import msgspec
@@ -25,7 +26,8 @@ from greenroom.actors.session import (
 )
 from greenroom.actors.session.messages import Change, Delete, Fill, Mark, Move, Open
 from greenroom.actors.session.records import read_chain
-from greenroom.runtime.options import Asked, Messages, OptionInvalid, Options, read_budget, read_options
+from greenroom.runtime.askers import Askers
+from greenroom.runtime.options import Messages, OptionInvalid, Options, read_budget, read_options
 from greenroom.supervisors.tree import Tree
 
 
@@ -77,8 +79,11 @@ class Session:
     One turn at a time: who says something while another turn is in work waits for it, in order.
     """
 
-    def __init__(self, conversation: Conversation, tree: Tree, default_model: str | None) -> None:
+    def __init__(
+        self, conversation: Conversation, tree: Tree, askers: Askers, default_model: str | None
+    ) -> None:
         self._talk = conversation
+        self._askers = askers
         self._tree = tree
         self._default_model = default_model
 
@@ -103,16 +108,16 @@ class Session:
 
         Cancelling records nothing, and settles what was used.
         """
-        asked = _read(message, options)
-        return await self._talk.say(asked.request, asked.terms)
+        asked = read_options("", message, options)
+        return await self._talk.say(asked.request, asked.terms, partial(self._askers.before, asked=asked))
 
     def stream(self, message: Messages, **options: Unpack[Options]) -> SessionStream:
         """Say something, and be told the answer as it comes: `async with session.stream("...") as events`.
 
         The turn is on disk before `Finished` is told. Leaving the block early records nothing.
         """
-        asked = _read(message, options)
-        return self._talk.stream(asked.request, asked.terms)
+        asked = read_options("", message, options)
+        return self._talk.stream(asked.request, asked.terms, partial(self._askers.before, asked=asked))
 
     async def history(self) -> tuple[Message, ...]:
         """Everything that was said on the way to where the session is, oldest first, the system message not included."""
@@ -185,7 +190,9 @@ class Session:
         Raises:
             SessionRefused: there is no such place, or a session of that name.
         """
-        return await import_session(self._tree, await self.export(at=at), name, self._default_model)
+        return await import_session(
+            self._tree, self._askers, await self.export(at=at), name, self._default_model
+        )
 
     async def export(self, *, at: str | int | None = None) -> ExportedSession:
         """The session as a document that `Runtime.import_session` takes; `msgspec.json.encode` makes JSON of it.
@@ -211,23 +218,25 @@ class Session:
             await floor.ref.call(Delete(floor.ticket))
 
 
-async def open_session(tree: Tree, name: str, default_model: str | None, options: SessionOptions) -> Session:
+async def open_session(
+    tree: Tree, askers: Askers, name: str, default_model: str | None, options: SessionOptions
+) -> Session:
     """Have a session; see `Runtime.session`."""
-    session = _session(tree, name, default_model)
+    session = _session(tree, askers, name, default_model)
     await session.open(settings_change(options))
     return session
 
 
 async def import_session(
-    tree: Tree, document: ExportedSession, name: str | None, default_model: str | None
+    tree: Tree, askers: Askers, document: ExportedSession, name: str | None, default_model: str | None
 ) -> Session:
     """Make a session of a document; see `Runtime.import_session`."""
-    session = _session(tree, name or document.name, default_model)
+    session = _session(tree, askers, name or document.name, default_model)
     await session.fill(fill_of(document, tree.next_ticket))
     return session
 
 
-def _session(tree: Tree, name: str, default_model: str | None) -> Session:
+def _session(tree: Tree, askers: Askers, name: str, default_model: str | None) -> Session:
     conversation = Conversation(
         check_name(name),
         wake=tree.sessions.wake,
@@ -236,16 +245,7 @@ def _session(tree: Tree, name: str, default_model: str | None) -> Session:
         catalog=tree.catalog,
         default_model=default_model,
     )
-    return Session(conversation, tree, default_model)
-
-
-def _read(message: Messages, options: Options) -> Asked:
-    asked = read_options("", message, options)
-    if asked.toolbox is not None:
-        raise OptionInvalid(
-            "tools", "a session runs no functions; give dicts, and say what they gave as messages"
-        )
-    return asked
+    return Session(conversation, tree, askers, default_model)
 
 
 def settings_change(options: SessionOptions) -> SettingsChange:

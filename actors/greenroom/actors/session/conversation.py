@@ -14,20 +14,22 @@ from typing import Self, TypeVar
 
 from msgspec import Struct, structs
 
+from greenroom.actors.asks import Asker
 from greenroom.actors.catalog import Resolve
 from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import CallEvent, Finished, ProviderFailed
 from greenroom.actors.flow import Flow, Reply, Terms
 from greenroom.actors.kernel import ActorRef, Call, Overloaded
 from greenroom.actors.ledger import Account, Budget
-from greenroom.actors.providers import ChatRequest, Message, RequestedTool
+from greenroom.actors.providers import ChatRequest, Message
 from greenroom.actors.providers.capabilities import configured_model
-from greenroom.actors.providers.chat import FunctionCall
 from greenroom.actors.providers.options import ASSUMED_OUTPUT_TOKENS
 from greenroom.actors.session.messages import Begin, Next, Said
 from greenroom.actors.session.state import Entry, Granted, Memory, SessionSettings, TooLong
 from greenroom.actors.session.window import SUMMARY_PREFIX, Shown, room_bytes, size_of, tokens_per_byte
 
+Before = Callable[[Asker], Asker]
+"""What is put before who asks, such as tools or kept answers."""
 _T = TypeVar("_T")
 _SHRINK = 0.7
 _SHRINKS = 3
@@ -35,6 +37,10 @@ _SHRINKS = 3
 _SUMMARY_TOKENS = 1_000
 _TIMEOUT_S = 120.0
 _WITHOUT_LIMIT = 10**9
+
+
+def _unchanged(asker: Asker) -> Asker:
+    return asker
 
 
 class Awake(Struct, frozen=True):
@@ -105,12 +111,13 @@ class Conversation:
                 with suppress(Overloaded):  # then so many wait that each of them will look who is next
                     awake.ref.cast(Next(ticket))
 
-    async def say(self, request: ChatRequest, terms: Terms) -> Reply:
+    async def say(self, request: ChatRequest, terms: Terms, before: Before = _unchanged) -> Reply:
         """Say something, and wait for the whole answer; both are on disk when this returns.
 
         Args:
             request: its messages are what is said now; its `model` may be empty: the session's.
             terms: as for any call; the session's account and budget are added.
+            before: what stands before the flow, such as tools.
 
         Raises:
             SessionRefused, StorageFailed: see `SessionRefused`'s subclasses.
@@ -124,7 +131,7 @@ class Conversation:
             for shrunk in range(_SHRINKS + 1):
                 whole = await self._whole(floor, ask, _SHRINK**shrunk)
                 try:
-                    reply = await self._flow.chat(whole, ask.terms)
+                    reply = await before(self._flow).chat(whole, ask.terms)
                 except ProviderFailed as failure:
                     if failure.error.kind != "context_length" or shrunk == _SHRINKS:
                         raise
@@ -133,16 +140,18 @@ class Conversation:
                 return reply
         raise AssertionError("the last try returns or raises")
 
-    def stream(self, request: ChatRequest, terms: Terms) -> "SessionStream":
+    def stream(self, request: ChatRequest, terms: Terms, before: Before = _unchanged) -> "SessionStream":
         """Say something, and be told the answer as it comes. Arguments as `say`; see `SessionStream`."""
-        return SessionStream(self._streamed(request, terms))
+        return SessionStream(self._streamed(request, terms, before))
 
     @asynccontextmanager
-    async def _streamed(self, request: ChatRequest, terms: Terms) -> AsyncGenerator["_Speaking"]:
+    async def _streamed(
+        self, request: ChatRequest, terms: Terms, before: Before
+    ) -> AsyncGenerator["_Speaking"]:
         async with self.floor() as floor:
             ask = self._ask(floor.granted.settings, request, terms)
             whole = await self._whole(floor, ask, 1.0)
-            async with self._flow.stream(whole, ask.terms) as events:
+            async with before(self._flow).stream(whole, ask.terms) as events:
                 yield _Speaking(events, partial(self._record, floor, ask, whole))
 
     @asynccontextmanager
@@ -234,7 +243,7 @@ class Conversation:
         said = Said(
             ticket=floor.ticket,
             id=self.next_ticket(),
-            messages=(*ask.request.messages, answer_of(reply)),
+            messages=(*ask.request.messages, *reply.new_messages),
             model=f"{reply.provider}/{reply.model}",
             cost_pusd=reply.cost_pusd,
             input_tokens=reply.usage.total_input_tokens,
@@ -317,20 +326,6 @@ class _Speaking(Struct, frozen=True):
 
     events: EventStream
     finished: Callable[[Reply], Awaitable[None]]
-
-
-def answer_of(reply: Reply) -> Message:
-    """An answer as the assistant's message of a conversation."""
-    calls = tuple(
-        RequestedTool(call.id, FunctionCall(call.name, call.arguments)) for call in reply.tool_calls
-    )
-    return Message(
-        "assistant",
-        reply.text or None,
-        tool_calls=calls or None,
-        refusal=reply.refusal,
-        reasoning_state=reply.reasoning_state,
-    )
 
 
 def _transcript(messages: tuple[Message, ...]) -> str:
