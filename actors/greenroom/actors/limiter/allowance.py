@@ -36,7 +36,7 @@ class Allowance:
     def __init__(self, limits: Limits, now_s: float, wire: str = "openai-chat") -> None:
         self.permits: dict[int, Grant] = {}
         self.waiting: dict[int, Entry] = {}
-        self.slots = slots_of(limits)
+        self.slots = slots_of(limits, now_s)
         self._stated = [
             Rate(counted, limit, now_s)
             for counted, limit in (
@@ -90,6 +90,7 @@ class Allowance:
         """Count a request as sent; `give_back` must follow."""
         for rate in self._stated:
             rate.take(amounts, now_s)
+        self.slots.began(now_s, len(self.permits))
         self.permits[admit.ticket] = lane.send(admit, amounts, now_s)
 
     def observe(self, ticket: int, headers: Mapping[str, str], now_s: float) -> None:
@@ -136,7 +137,7 @@ class Allowance:
             if more is not None:
                 rate.correct(more, now_s)
             rate.recover(now_s)
-        self.slots.ended(grant.then.at_s, now_s, usage, outcome)
+        self.slots.ended(grant.then.at_s, now_s, usage, outcome, len(self.permits) + 1)
 
     def models(self, now_s: float) -> tuple[ModelLimits, ...]:
         """What is known of each model that was asked."""

@@ -84,14 +84,14 @@ HOSTS: dict[str, ProviderSettings] = {
     "nvidia": ProviderSettings(base_url="https://integrate.api.nvidia.com/v1", api_key_env="NVIDIA_API_KEY"),
 }
 
-# A local server does one thing at a time or a few: more in flight only lengthens its queue.
-_LOCAL = Limits(concurrency=16)
+# A local server does one thing at a time, or many: how many shows.
+_LOCAL = Limits(concurrency="auto")
 
 LOCAL_HOSTS: dict[str, ProviderSettings] = {
     "ollama": ProviderSettings(base_url="http://127.0.0.1:11434/v1", free=True, limits=_LOCAL),
     "lmstudio": ProviderSettings(base_url="http://127.0.0.1:1234/v1", free=True, limits=_LOCAL),
     "llamacpp": ProviderSettings(base_url="http://127.0.0.1:8080/v1", free=True, limits=_LOCAL),
-    "vllm": ProviderSettings(base_url="http://127.0.0.1:8000/v1", free=True, limits=Limits(concurrency=128)),
+    "vllm": ProviderSettings(base_url="http://127.0.0.1:8000/v1", free=True, limits=_LOCAL),
 }
 
 RUN_HERE: dict[str, ProviderSettings] = {
