@@ -147,6 +147,11 @@ async def test_messages_may_be_dicts_in_openais_shape() -> None:
         ({"fallbacks": [5]}, "fallbacks", r"got `int`, at fallbacks\[0\]"),
         ({"fallbacks": "a/b"}, "fallbacks", "Expected `array`"),
         ({"unsupported": "ignore"}, "unsupported", "'ignore'"),
+        ({"hedge": -1}, "hedge", "must be True, False or seconds"),
+        ({"hedge": "soon"}, "hedge", "must be a number"),
+        ({"strategy": "dearest"}, "strategy", "'dearest'"),
+        ({"requirements": {"visions": True}}, "requirements", "unknown field `visions`"),
+        ({"requirements": {"context_tokens": -1}}, "requirements", "context_tokens"),
         ({"priority": ["batch"]}, "priority", "one of interactive, batch"),
         ({"priority": "high"}, "priority", "one of interactive, batch"),
     ],
@@ -214,6 +219,15 @@ async def test_who_else_is_asked_and_what_may_be_left_out() -> None:
         reply = await rt.chat("scripted/one", "x", fallbacks=["scripted/two"], unsupported="drop", seed=5)
     assert [asked.model for asked in provider.received] == ["one", "two"]
     assert reply.dropped == ("seed",)
+
+
+async def test_the_model_may_be_chosen() -> None:
+    async with runtime_with("x") as (rt, provider):
+        wanted = {"free_only": True, "models": ["*/fast"]}
+        reply = await rt.chat("AUTO", "x", requirements=wanted, strategy="cheapest", hedge=5)
+    assert reply.choice is not None
+    assert reply.choice.model == "scripted/fast"
+    assert [asked.model for asked in provider.received] == ["fast"]
 
 
 async def test_priority_batch_goes_behind_others() -> None:

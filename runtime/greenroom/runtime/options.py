@@ -12,6 +12,7 @@ from typing import Literal, TypedDict, TypeVar, cast, get_args
 import msgspec
 from msgspec import Raw, Struct
 
+from greenroom.actors.catalog import Requirements, Strategy
 from greenroom.actors.flow import NO_TERMS, Terms
 from greenroom.actors.ledger import Account
 from greenroom.actors.limiter import BATCH, INTERACTIVE
@@ -45,12 +46,19 @@ class ModelOptions(TypedDict, total=False):
 
     `fallbacks` are models, as `provider/model`, asked one after another when the one before fails in a way that another
     may mend, until there is content. `unsupported` "refuse" names such an option before anything is sent; "drop" leaves
-    it out, and tells in `reply.dropped`. `cache` is whether an answer that is kept will do, and a new one is kept; unless
+    it out, and tells in `reply.dropped`. `hedge` has a second attempt made, of the next fallback if there is one, when the
+    first has no answer after so many seconds; True: after what is late for the model. The first answer wins, and both
+    are paid for.
+
+    `requirements` and `strategy` choose the model where it is "AUTO"; `reply.choice` explains the choice. `cache` is whether an answer that is kept will do, and a new one is kept; unless
     said, as `[cache]` of the configuration has it.
     """
 
     fallbacks: Sequence[str] | None
     unsupported: Literal["refuse", "drop"]
+    hedge: float | bool
+    requirements: Requirements | Mapping[str, object] | None
+    strategy: Strategy
     cache: bool | None
 
 
@@ -192,6 +200,9 @@ def read_terms(options: Mapping[str, object]) -> Terms:
         )
     if not isinstance(tag, str):
         raise OptionInvalid("tag", f"{tag!r}; it must be text")
+    hedge = said.get("hedge", False)
+    if hedge is not True and hedge is not False and not 0 < _number("hedge", hedge) <= MAX_TIMEOUT_S:
+        raise OptionInvalid("hedge", f"{hedge!r}; it must be True, False or seconds, more than 0")
     priority = str(said.pop("priority", "interactive"))
     if priority not in _PRIORITIES:
         raise OptionInvalid("priority", f"{priority!r}; it must be one of {', '.join(_PRIORITIES)}")
