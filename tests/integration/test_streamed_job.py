@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import pytest
+from tests import peers
 from tests.integration.commands import Greenroom, bodies, results
 from tests.integration.evidence import ledger
-from tests.integration.test_providers import MISSING, NEEDED, llama
+from tests.integration.test_providers import llama
 
 __all__ = ["llama"]  # a fixture
 LINES = 40
@@ -71,7 +71,7 @@ def test_no_fault_changes_a_word(greenroom: Greenroom) -> None:
     assert all(row.state == "settled" for row in rows)
 
 
-@pytest.mark.skipif(bool(MISSING), reason=f"llama.cpp's server needs {', '.join(NEEDED)}")
+@peers.needs_llama
 def test_a_real_server_streamed_and_whole(greenroom: Greenroom, llama: str) -> None:
     """By the same seed a model says the same, token by token; its own count of them is what the ledger has."""
     greenroom.prompts(30)

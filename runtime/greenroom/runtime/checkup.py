@@ -235,7 +235,9 @@ def _provider(surveyed: Surveyed) -> Check:
         count = len(probe.models or ())
         detail = f"{host.base_url}, by {surveyed.by}: {count} models"
         if host.serve is not None:
-            return Check(name=name, status="ok", detail=f"runs here: {count} models have a name, others by path")
+            return Check(
+                name=name, status="ok", detail=f"runs here: {count} models have a name, others by path"
+            )
         if not count:
             return Check(name=name, status="warning", detail=detail, fix="load a model there")
         return Check(name=name, status="ok", detail=detail)
