@@ -100,7 +100,8 @@ async def test_by_default_it_is_refused_and_nothing_is_held_or_sent(wire: WireNa
             await tree(rt).flow.chat(ALL_OPTIONS)
         assert caught.value.error.kind == "unsupported_capability"
         assert caught.value.error.param in REFUSED[wire]
-        assert caught.value.error.provider
+        assert (caught.value.error.provider, caught.value.error.model) == ("scripted", "any")
+        assert (caught.value.error.attempts, caught.value.error.is_retryable) == (0, False)
         assert provider.received == ()
         assert told == []
 

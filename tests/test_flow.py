@@ -306,6 +306,54 @@ class TestFailures:
         assert len(upstream.asked) == 1
 
 
+class TestTime:
+    @pytest.mark.parametrize("timeout_s", [0.001, 0.0004])
+    async def test_a_call_with_hardly_any_time_says_how_much_it_had(
+        self, timeout_s: float, tmp_path: Path
+    ) -> None:
+        async with (
+            Upstream(never_answer) as upstream,
+            Runtime(settings(upstream.base_url, tmp_path), environ={}) as rt,
+        ):
+            with pytest.raises(ProviderFailed) as caught:
+                await rt.chat("acme/fast", "x", timeout_s=timeout_s, max_tokens=MAX_TOKENS)
+            await given_back(rt)
+        error = caught.value.error
+        assert (error.kind, error.provider, error.attempts) == ("timeout", "acme", 1)
+        assert " 0 s" not in error.message
+        assert "-" not in error.message
+
+    async def test_time_that_is_over_before_sending_sends_nothing_and_costs_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        """It waited for another call's slot, and that took all of it."""
+        clock = FakeClock()
+        go = asyncio.Event()
+
+        async def slow(asked: Asked) -> web.StreamResponse:
+            await go.wait()
+            return good()
+
+        one = Limits(concurrency=1)
+        async with (
+            Upstream(slow) as upstream,
+            Runtime(settings(upstream.base_url, tmp_path, limits=one), environ={}, clock=clock) as rt,
+        ):
+            first = asyncio.create_task(rt.chat("acme/fast", "first", max_tokens=MAX_TOKENS))
+            await upstream.wait_asked(1)
+            second = asyncio.create_task(rt.chat("acme/fast", "second", max_tokens=MAX_TOKENS, timeout_s=0.5))
+            while (await granted(rt)).waiting == 0:
+                pass
+            await clock.advance(0.75)  # its wait for a permit is reckoned in whole seconds
+            go.set()
+            await first
+            with pytest.raises(ProviderFailed, match=r"the 0\.5 s of the call were over") as caught:
+                await second
+            await given_back(rt)
+        assert (caught.value.error.kind, caught.value.cost_pusd) == ("timeout", 0)
+        assert len(upstream.asked) == 1
+
+
 def http_date(clock: Clock) -> str:
     return formatdate(clock.time() + 8, usegmt=True)
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.actors.events import ErrorKind, ProviderError
+from greenroom.actors.events import RETRYABLE, ErrorKind, ProviderError
 from greenroom.actors.kernel import FakeClock
-from greenroom.actors.retry import RETRYABLE, RetryBudget, RetryPolicy, retry_delay_s
+from greenroom.actors.retry import RetryBudget, RetryPolicy, retry_delay_s
 from greenroom.actors.settings import Retries
 
 POLICY = Retries(attempts=6, backoff_base_s=0.5, backoff_max_s=6.0, max_retry_after_s=60.0)
@@ -32,6 +32,10 @@ def lowest(low: float, high: float) -> float:
 def test_only_what_another_attempt_may_mend_is_tried_again(kind: ErrorKind) -> None:
     delay_s = retry_delay_s(failed(kind), 1, POLICY, 1e6, highest)
     assert (delay_s is not None) == (kind in MENDABLE)
+
+
+def test_an_error_says_whether_it_is_worth_another_try() -> None:
+    assert {kind for kind in KINDS if failed(kind).is_retryable} == {*MENDABLE, "circuit_open"}
 
 
 def test_every_retryable_kind_is_a_kind() -> None:

@@ -19,12 +19,11 @@ from msgspec import structs
 from tests.inside import database, hear, named, settings, system, tree, until
 from tests.integration.evidence import check_charges, stored_ids, stored_results
 
-from greenroom.actors.events import Event, Finished, ProviderFailed, TextDelta
+from greenroom.actors.events import RETRYABLE, Event, Finished, ProviderFailed, TextDelta
 from greenroom.actors.kernel import ActorSnapshot, Clock
 from greenroom.actors.ledger import GetSpend
 from greenroom.actors.limiter import GetLimiterStatus
 from greenroom.actors.pool import GetPoolStatus
-from greenroom.actors.retry import RETRYABLE
 from greenroom.actors.settings import Limits, Retries, Settings, Supervision
 from greenroom.runtime import Runtime
 from greenroom.runtime.job import Job
@@ -138,7 +137,9 @@ async def is_held(rt: Runtime) -> Counter[str]:
     held = Counter(holds=(await running.ledger.call(GetSpend())).open_holds, outbox=not running.outbox.empty)
     for provider in PROVIDERS:
         line = await running.lines.ensure(provider)
-        held["permits"] += (await line.limiter.call(GetLimiterStatus())).in_flight + len(line.allowance.permits)
+        held["permits"] += (await line.limiter.call(GetLimiterStatus())).in_flight + len(
+            line.allowance.permits
+        )
         held["leases"] += (await line.pool.call(GetPoolStatus())).leases
     return held
 

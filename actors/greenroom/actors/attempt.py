@@ -14,7 +14,7 @@ import structlog
 from msgspec import Struct, structs
 
 from greenroom.actors.call import CallState, Way, unavailable
-from greenroom.actors.events import ErrorKind, ProviderError, ProviderFailed, Tried, Usage
+from greenroom.actors.events import RETRYABLE, ErrorKind, ProviderError, ProviderFailed, Tried, Usage
 from greenroom.actors.exchange import Answer, ExchangeFailed, Send, StreamBody
 from greenroom.actors.kernel import ActorExited, ActorRef, Cast, Clock, Overloaded, Refused
 from greenroom.actors.ledger import Account, Budget, BudgetExceeded, Hold, Outbox, Settle
@@ -22,7 +22,6 @@ from greenroom.actors.limiter import BATCH, Admit, Release
 from greenroom.actors.local import addressed
 from greenroom.actors.pool import Lease, Outcome
 from greenroom.actors.providers import RejectedAnswer
-from greenroom.actors.retry import RETRYABLE
 
 _log = structlog.get_logger(__name__)
 _BYTES_PER_TOKEN = 4

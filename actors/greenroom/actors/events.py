@@ -37,6 +37,11 @@ ErrorKind = Literal[
 `internal` is a fault of greenroom's own, met by one line of a job.
 """
 
+RETRYABLE: frozenset[ErrorKind] = frozenset(
+    {"rate_limited", "overloaded", "server", "timeout", "connection", "stalled"}
+)
+"""What another attempt may mend. Everything else is the caller's or the key's to mend."""
+
 
 class Usage(Struct, frozen=True, gc=False):
     """Tokens of one or more attempts in disjoint classes: each token is counted in exactly one field.
@@ -124,7 +129,7 @@ class ProviderError(Struct, frozen=True, kw_only=True):
     """A provider's failure as data: the terminal event of a stream, and what `ProviderFailed` carries.
 
     `status` is the HTTP status where there was an answer; `retry_after_s` is the provider's own advice;
-    `attempts` counts the attempts made so far, this one included.
+    `attempts` counts the attempts made so far, this one included; 0: the request was refused before any.
     """
 
     kind: ErrorKind
@@ -137,6 +142,11 @@ class ProviderError(Struct, frozen=True, kw_only=True):
     request_id: str | None = None
     retry_after_s: float | None = None
     attempts: int = 1
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether the same request may fare better later: after `retry_after_s`, where that is told."""
+        return self.kind in RETRYABLE or self.kind == "circuit_open"
 
 
 class Tried(Struct, frozen=True, gc=False):

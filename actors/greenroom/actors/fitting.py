@@ -22,14 +22,20 @@ def encoded(request: ChatRequest, route: Route, *, stream: bool) -> WireRequest:
         ProviderFailed: with kind `unsupported_capability`, naming what the model cannot take and what would be right;
             with `invalid_request`, naming what makes no sense on any wire.
     """
-    if route.lacks:
-        refuse_unsupported(request, route.lacks, route.provider, route.model)
     try:
+        if route.lacks:
+            refuse_unsupported(request, route.lacks, route.provider, route.model)
         return route.codec.encode(request, route.model, stream=stream)
     except ProviderFailed as failure:
         error = failure.error
-        if error.kind == "unsupported_capability" and may_drop(request, error.param):
-            failure.error = structs.replace(error, message=error.message + _REMEDY)
+        can_drop = error.kind == "unsupported_capability" and may_drop(request, error.param)
+        failure.error = structs.replace(
+            error,
+            message=error.message + _REMEDY * can_drop,
+            provider=route.provider,
+            model=route.model,
+            attempts=0,
+        )
         raise
 
 

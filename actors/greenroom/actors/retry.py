@@ -5,13 +5,9 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from greenroom.actors.events import ErrorKind, ProviderError
+from greenroom.actors.events import RETRYABLE, ProviderError
 from greenroom.actors.settings import Retries
 
-RETRYABLE: frozenset[ErrorKind] = frozenset(
-    {"rate_limited", "overloaded", "server", "timeout", "connection", "stalled"}
-)
-"""What another attempt may mend. Everything else is the caller's or the key's to mend."""
 _BUDGET_KEPT_S = 20.0
 """So long unused, a retry budget grows no further."""
 
