@@ -5,20 +5,20 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct, field
-from tests.providers.asking import IMAGE, IMAGE_BY_URL, LOOKED, PARAMETERS, SCHEMA, raw, schema_format, tool
+from tests.providers.asking import IMAGE, IMAGE_BY_URL, LOOKED, PARAMETERS, SCHEMA, tool
 
 from greenroom.actors.events import FinishReason, Usage
 from greenroom.actors.json_schema import problem
-from greenroom.actors.providers import ChatRequest, ImagePart, Message, TextPart
+from greenroom.actors.providers import ImagePart, Message, TextPart
 from greenroom.runtime import Reply
 
 STRANGE = 'Grüß 世界 👩‍👩‍👧‍👦 e\u0301 \u2028\u2029 \r\n\t "quoted" \\back \u0085 data: [DONE]\n\n{"done":true} \u202eabc 𝄞'
 LONG = "".join(f"{number} bottles of beer, " for number in range(5_000))
-TOOLS = raw([tool("get_weather"), tool("get_time")])
+TOOLS = [tool("get_weather"), tool("get_time")]
+ANSWER = {"name": "answer", "schema": SCHEMA, "strict": True}
 OLD = {"anthropic-2023-06-01"}
 ANTHROPIC = {"anthropic", *OLD}
 GEMINI = {"gemini", "gemini-v1beta"}
-NO_WORD_FOR_IT = "unsupported_capability"
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ class Question(Struct, frozen=True, kw_only=True):
 
     Args:
         messages: what is said; one text is a user's message.
-        options: fields of `ChatRequest`.
+        options: of `Runtime.chat`.
         model: the simulator's model that is asked.
         text: what is answered; None: `check` looks.
         finish: why it ended.
@@ -43,12 +43,6 @@ class Question(Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     check: Callable[[Reply], None] | None = None
     unsupported: dict[str, str] = field(default_factory=dict[str, str])
-
-    def request(self, provider: str) -> ChatRequest:
-        messages = self.messages
-        if isinstance(messages, str):
-            messages = (Message("user", messages),)
-        return ChatRequest(model=f"{provider}/{self.model}", messages=messages, **self.options)
 
 
 def _lacking(option: str, *providers: str | set[str]) -> dict[str, str]:
@@ -121,14 +115,14 @@ QUESTIONS: dict[str, Question] = {
     "json": Question(
         messages="Tell me the name and the city as JSON.",
         model="fast",
-        options={"response_format": raw({"type": "json_object"})},
+        options={"response_format": {"type": "json_object"}},
         check=_is_an_object,
         unsupported=_lacking("response_format", ANTHROPIC, "bedrock"),
     ),
     "schema": Question(
         messages="How many are there?",
         model="fast",
-        options={"response_format": schema_format(strict=True)},
+        options={"response_format": {"type": "json_schema", "json_schema": ANSWER}},
         check=_is_of_the_schema,
     ),
     "tool": Question(
@@ -156,13 +150,13 @@ QUESTIONS: dict[str, Question] = {
     "results of tools": Question(
         messages=LOOKED[:-1],
         model="fast",
-        options={"tools": raw([tool()])},
+        options={"tools": [tool()]},
         check=_tells_of_the_results,
     ),
     "tool_choice of one": Question(
         messages=WEATHER,
         model="fast",
-        options={"tools": TOOLS, "tool_choice": raw({"type": "function", "function": {"name": "get_time"}})},
+        options={"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "get_time"}}},
         finish="tool_calls",
         check=_calls("get_time"),
         unsupported=_lacking("tool_choice", "ollama"),
@@ -170,7 +164,7 @@ QUESTIONS: dict[str, Question] = {
     "tool_choice required": Question(
         messages="Good morning.",
         model="fast",
-        options={"tools": raw([tool("get_weather")]), "tool_choice": raw("required")},
+        options={"tools": [tool("get_weather")], "tool_choice": "required"},
         finish="tool_calls",
         check=_calls("get_weather"),
         unsupported=_lacking("tool_choice", "ollama"),
@@ -178,7 +172,7 @@ QUESTIONS: dict[str, Question] = {
     "tool_choice none": Question(
         messages=WEATHER_AND_TIME,
         model="fast",
-        options={"tools": TOOLS, "tool_choice": raw("none")},
+        options={"tools": TOOLS, "tool_choice": "none"},
         check=_calls(),
         unsupported=_lacking("tool_choice", "bedrock"),
     ),

@@ -6,18 +6,20 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from tests.inside import given_back, tree
+from tests.inside import given_back
 from tests.peers import llama, needs_llama
-from tests.providers.asking import IMAGE, LOOKED, raw
+from tests.providers.asking import IMAGE, LOOKED
 
 from greenroom.actors.events import ErrorKind, ProviderFailed
-from greenroom.actors.providers import ChatRequest, Message
+from greenroom.actors.providers import Message
 from greenroom.actors.settings import ProviderSettings, Retries, Settings, StorageSettings
 from greenroom.runtime import Reply, Runtime
+from greenroom.runtime.testing import HastyClock
 
 pytestmark = [pytest.mark.anyio, needs_llama]
 BOTH = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 RIGHT = "right"
+KEYS = {"RIGHT": RIGHT, "WRONG": "wrong"}
 CHAT = ProviderSettings(base_url="", wire="openai-chat", free=True, api_key_env="RIGHT")
 ROWS = {
     "chat": CHAT,
@@ -25,7 +27,7 @@ ROWS = {
     "anthropic": structs.replace(CHAT, wire="anthropic-messages"),
     "anthropic-2023-06-01": structs.replace(CHAT, wire="anthropic-messages", api_version="2023-06-01"),
 }
-COLD = {name: {} if name == "anthropic" else {"temperature": 0.0} for name in ROWS}
+COLD: dict[str, dict[str, Any]] = {name: {} if name == "anthropic" else {"temperature": 0.0} for name in ROWS}
 """The likeliest word, and no other: with random weights it leads by half and more, so every machine says the same."""
 
 EVERY_ROW = pytest.mark.parametrize("row", ROWS)
@@ -42,20 +44,21 @@ async def rt(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runtime]
         settings = Settings(
             providers=rows | {"wrong": structs.replace(rows["chat"], api_key_env="WRONG")},
             storage=StorageSettings(url=f"sqlite:///{directory / 'greenroom.db'}"),
-            retries=Retries(attempts=1),
+            retries=Retries(attempts=3),  # it closes connections without a word, after each stream
         )
-        async with Runtime(settings, environ={"RIGHT": RIGHT, "WRONG": "wrong"}) as rt:
+        async with Runtime(settings, environ=KEYS, clock=HastyClock()) as rt:
             yield rt
             for name in rows:
                 await given_back(rt, name)
 
 
-async def ask(rt: Runtime, row: str, *, streamed: bool, **options: Any) -> Reply:
-    asked: dict[str, Any] = {"messages": ASKED, "max_tokens": 24} | options
-    request = ChatRequest(model=f"{row}/tiny", **asked)
+async def ask(
+    rt: Runtime, row: str, *, streamed: bool, messages: tuple[Message, ...] = ASKED, **options: Any
+) -> Reply:
+    options = {"max_tokens": 24} | options
     if not streamed:
-        return await tree(rt).flow.chat(request)
-    async with tree(rt).flow.stream(request) as events:
+        return await rt.chat(f"{row}/tiny", messages, **options)
+    async with rt.stream(f"{row}/tiny", messages, **options) as events:
         return await events.finish()
 
 
@@ -101,7 +104,7 @@ async def test_a_seed_repeats_itself(rt: Runtime, streamed: bool) -> None:  # no
 async def test_an_answer_by_schema_is_valid(rt: Runtime, streamed: bool) -> None:  # noqa: FBT001  # a parameter
     colour = {"enum": ["red", "green"]}
     schema = {"type": "object", "properties": {"colour": colour}, "required": ["colour"]}
-    form = raw({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}})
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
     reply = await ask(rt, "chat", streamed=streamed, max_tokens=300, response_format=form, **COLD["chat"])
     assert json.loads(reply.text)["colour"] in colour["enum"]
 

@@ -1,14 +1,14 @@
 """The same questions to every provider, whole and streamed: the same answers, usage and finish reasons."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from tests.inside import given_back, tree
+from tests.inside import given_back
 from tests.matrix.providers import PROVIDERS, settings_of
-from tests.matrix.questions import QUESTIONS
+from tests.matrix.questions import QUESTIONS, Question
 
 from greenroom.actors.events import ProviderFailed
-from greenroom.actors.providers import ChatRequest
 from greenroom.runtime import Reply, Runtime
 from greenroom.runtime.testing import Simulator, SimulatorSettings
 
@@ -23,11 +23,12 @@ class House:
         self.simulator = simulator
         self._rt = rt
 
-    async def ask(self, request: ChatRequest, *, streamed: bool) -> Reply:
-        flow = tree(self._rt).flow
+    async def ask(self, question: Question, provider: str, *, streamed: bool, **more: Any) -> Reply:
+        model, options = f"{provider}/{question.model}", question.options | more
         if not streamed:
-            return await flow.chat(request)
-        async with flow.stream(request) as events:
+            reply: Reply = await self._rt.chat(model, question.messages, **options)
+            return reply
+        async with self._rt.stream(model, question.messages, **options) as events:
             return await events.finish()
 
 
@@ -48,17 +49,16 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
 @pytest.mark.parametrize("name", QUESTIONS)
 async def test_question(house: House, name: str, provider: str, streamed: bool) -> None:  # noqa: FBT001  # a parameter
     question = QUESTIONS[name]
-    request = question.request(provider)
     asked_before = house.simulator.statistics().requests
     param = question.unsupported.get(provider)
     if param is not None:
         with pytest.raises(ProviderFailed) as failed:
-            await house.ask(request, streamed=streamed)
+            await house.ask(question, provider, streamed=streamed)
         error = failed.value.error
         assert (error.kind, error.param, error.provider) == ("unsupported_capability", param, provider)
         assert house.simulator.statistics().requests == asked_before
         return
-    reply = await house.ask(request, streamed=streamed)
+    reply = await house.ask(question, provider, streamed=streamed)
     assert house.simulator.statistics().requests == asked_before + 1
     assert (reply.provider, reply.finish_reason, reply.attempts) == (provider, question.finish, 1)
     if question.text is not None:
@@ -68,7 +68,34 @@ async def test_question(house: House, name: str, provider: str, streamed: bool) 
     if question.check is not None:
         question.check(reply)
     if streamed:
-        assert put_together(reply) == put_together(await house.ask(request, streamed=False))
+        assert put_together(reply) == put_together(await house.ask(question, provider, streamed=False))
+
+
+LACKING = [
+    pytest.param(name, provider, param, id=f"{name}-{provider}")
+    for name, question in QUESTIONS.items()
+    for provider, param in question.unsupported.items()
+]
+NEVER_DROPPED = {"response_format", "image_url", "tool_choice"}
+"""Without them the answer would be another one than was asked for."""
+
+
+@BOTH
+@pytest.mark.parametrize(("name", "provider", "param"), LACKING)
+async def test_what_a_provider_lacks_is_dropped_when_told_to(
+    house: House,
+    name: str,
+    provider: str,
+    param: str,
+    streamed: bool,  # noqa: FBT001  # a parameter
+) -> None:
+    ask = house.ask(QUESTIONS[name], provider, streamed=streamed, unsupported="drop")
+    if param not in NEVER_DROPPED:
+        assert param in (await ask).dropped
+        return
+    with pytest.raises(ProviderFailed) as failed:
+        await ask
+    assert (failed.value.error.kind, failed.value.error.param) == ("unsupported_capability", param)
 
 
 def put_together(reply: Reply) -> tuple[object, ...]:
