@@ -16,6 +16,7 @@ from greenroom.actors.batch import JobProgress, JobRefused
 from greenroom.actors.batch.results import ResultFile
 from greenroom.actors.flow import Closed, RuntimeFailed
 from greenroom.actors.kernel import NoProcess, StartFailed
+from greenroom.actors.ledger import pacing
 from greenroom.actors.settings import Limits, Settings, Supervision
 from greenroom.runtime import Runtime
 from greenroom.runtime.job import Job
@@ -306,8 +307,15 @@ class TestTheRootGivesUp:
 
     @pytest.mark.parametrize("how", ["intensity", "killed"])
     async def test_calls_and_jobs_are_told_and_another_runtime_goes_on(
-        self, how: str, simulator: Simulator, source: Path, tmp_path: Path
+        self,
+        how: str,
+        simulator: Simulator,
+        source: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        # Settlements go to the disk as they come, so that few answers are stored ahead of theirs.
+        monkeypatch.setattr(pacing, "_GATHER_S", 0.0)
         async with asyncio.timeout(WAIT_S):
             async with runtime(simulator, tmp_path, intensity=1) as rt:
                 job = await start(rt, source)

@@ -59,7 +59,7 @@ class House:
         self.events: list[Event] = []
         self.failed_saves: list[StorageFailed] = []
         self.now_ms = NOON_MS
-        self.outbox = Outbox(system.named("ledger"))
+        self.outbox = Outbox()
         self._database = database
         self._budgets = budgets
         self._tickets = itertools.count(database.runtime_id << TICKET_BITS | 1)

@@ -255,7 +255,8 @@ class Attempts:
             call.deadline_s,
         )
         try:
-            await self._ledger.call(hold, timeout=self._left_s(call))
+            if self._ledger.call_now(hold) is None:
+                await self._ledger.call(hold, timeout=self._left_s(call))
         except Overloaded:
             # The mailbox's word, not the ledger's: a ledger before this one may have granted it, so it is settled.
             raise
@@ -265,8 +266,12 @@ class Attempts:
         except (TimeoutError, ActorExited) as error:
             raise unavailable("the ledger", error) from error
         try:
-            await line.limiter.call(admit, timeout=self._left_s(call))
-            leased = await line.pool.call(Lease(ticket), timeout=self._left_s(call))
+            if line.limiter.call_now(admit) is None:
+                await line.limiter.call(admit, timeout=self._left_s(call))
+            lease = Lease(ticket)
+            leased = line.pool.call_now(lease)
+            if leased is None:
+                leased = await line.pool.call(lease, timeout=self._left_s(call))
         except (TimeoutError, ActorExited) as error:
             raise unavailable(f"the limiter and pool of {way.route.provider}", error) from error
         attempt.granted = True

@@ -152,7 +152,7 @@ def begin_call(id_: int, way: Way, terms: Terms, now_s: float) -> CallState:
     )
 
 
-class Reply(Struct, frozen=True, kw_only=True):
+class Reply(Struct, frozen=True, kw_only=True, gc=False):
     """A whole answer.
 
     `usage` and `cost_usd` are of all attempts together; `raw` is OpenAI's `chat.completion`, one line: as it came

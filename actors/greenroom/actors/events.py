@@ -378,7 +378,7 @@ class HedgeMade(Struct, frozen=True, kw_only=True):
     job_id: str | None = None
 
 
-class CallDone(Struct, frozen=True, kw_only=True):
+class CallDone(Struct, frozen=True, kw_only=True, gc=False):
     """A call was answered: its attempts, what it used and cost, and how long it took from hold to settle."""
 
     call_id: int

@@ -7,12 +7,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from msgspec import Struct
 from yarl import URL
 
 from greenroom.actors.events import ErrorKind
+from greenroom.actors.kernel import Clock, DeadlineQueue, Deadlines
 from greenroom.actors.providers import WireRequest
 from greenroom.actors.settings import Stalls
 
@@ -188,22 +190,38 @@ class StreamBody:
             self.on_expire(failure)
 
 
+_deadlines: WeakKeyDictionary[asyncio.AbstractEventLoop, Deadlines] = WeakKeyDictionary()
+
+
 class _Limit:
-    """`asyncio.timeout_at` for one task and no more than is needed here, at half its cost: every call pays it.
+    """`asyncio.timeout` for one task and no more than is needed here, at a fraction of its cost: every call pays it.
 
     Raises `TimeoutError` out of the block that it cancelled; a cancellation from elsewhere goes through.
+
+    Args:
+        loop: the task's.
+        common_s: a limit that many exchanges have; they share one timer.
+        left_s: the limit, in seconds, where that is shorter; it takes a timer of its own.
     """
 
-    __slots__ = ("_before", "_task", "_timer", "_up", "loop")
+    __slots__ = ("_before", "_task", "_timer", "_up", "loop", "queue")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, ends_s: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, common_s: float, left_s: float) -> None:
         task = asyncio.current_task(loop)
         assert task is not None
         self.loop = loop
         self._task = task
         self._before = task.cancelling()
         self._up = False
-        self._timer = loop.call_at(ends_s, self._end)
+        self._timer: asyncio.TimerHandle | None = None
+        self.queue: DeadlineQueue | None = None
+        if left_s < common_s:
+            self._timer = loop.call_later(left_s, self._end)
+            return
+        deadlines = _deadlines.get(loop)
+        if deadlines is None:
+            deadlines = _deadlines[loop] = Deadlines(Clock())
+        deadlines.add(self, common_s)
 
     def __enter__(self) -> Self:
         return self
@@ -211,13 +229,23 @@ class _Limit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._timer.cancel()
+        self._forget()
         if self._up and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
     def reschedule(self, ends_s: float) -> None:
-        self._timer.cancel()
+        self._forget()
         self._timer = self.loop.call_at(ends_s, self._end)
+
+    def expire(self, limit_s: float) -> None:
+        self._end()
+
+    def _forget(self) -> None:
+        if self.queue is not None:
+            self.queue.pop(self, None)
+            self.queue = None
+        elif self._timer is not None:
+            self._timer.cancel()
 
     def _end(self) -> None:
         self._up = True
@@ -239,7 +267,7 @@ async def _ask(
     first_byte_s = stalls.first_byte_streamed_s if streamed else stalls.first_byte_s
     answering = False
     try:
-        with _Limit(loop, now_s + min(first_byte_s, left_s)) as limit:
+        with _Limit(loop, first_byte_s, left_s) as limit:
             response = await _send(session, url, request)
             if streamed and _is_stream(response):
                 return StreamBody(response, stalls.gap_s, ends_s, left_s)

@@ -96,7 +96,7 @@ class Leased(Struct, frozen=True, gc=False):
     session: aiohttp.ClientSession
 
 
-class Lease(Call[Leased], frozen=True, resend=True):
+class Lease(Call[Leased], frozen=True, resend=True, gc=False):
     """Ask for a connection. The caller gives its ticket back to the `Sockets`; with `Outcome` if it gave up waiting."""
 
     ticket: int

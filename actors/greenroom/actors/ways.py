@@ -62,7 +62,10 @@ class Ways:
             ProviderFailed: our own actors did not answer in time.
         """
         try:
-            route = await self._catalog.call(Resolve(model))
+            resolve = Resolve(model)
+            route = self._catalog.call_now(resolve)
+            if route is None:
+                route = await self._catalog.call(resolve)
             line = self._lines.get(route.provider)
             if line is None:
                 line = self._lines[route.provider] = await self._ensure(route.provider)

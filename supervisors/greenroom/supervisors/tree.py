@@ -100,7 +100,7 @@ async def start_tree(
     """
     clock = system.clock
     store, ledger = system.named("store"), system.named("ledger")
-    outbox = Outbox(ledger)
+    outbox = Outbox()
     lines = Lines(system, providers_in_use, keys, supervision)
     jobs = Jobs(system, supervision)
 

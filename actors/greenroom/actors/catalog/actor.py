@@ -39,7 +39,7 @@ Ask = Callable[[str], Awaitable[Listing]]
 """Asks a provider for its models. Raises nothing: what went wrong is in the answer."""
 
 
-class Resolve(Call[Route], frozen=True, resend=True):
+class Resolve(Call[Route], frozen=True, resend=True, gc=False):
     """Find a model by `provider/model`, by an alias, or by its bare name where a single provider is configured.
 
     Raises, at the caller:

@@ -101,6 +101,8 @@ from greenroom.actors.kernel.contract.reasons import Crashed, ExitReason, Killed
 from greenroom.actors.kernel.contract.ref import ActorRef, ReplyTo
 from greenroom.actors.kernel.dispatch import handles
 from greenroom.actors.kernel.engine.core import DeadLetter
+from greenroom.actors.kernel.engine.deadlines import Deadlines
+from greenroom.actors.kernel.engine.deadlines import Queue as DeadlineQueue
 from greenroom.actors.kernel.engine.named import Name, Via
 from greenroom.actors.kernel.engine.reports import Report
 from greenroom.actors.kernel.engine.ties import TraceEvent
@@ -133,6 +135,8 @@ __all__ = [
     "Clock",
     "Crashed",
     "DeadLetter",
+    "DeadlineQueue",
+    "Deadlines",
     "Down",
     "Exit",
     "ExitReason",

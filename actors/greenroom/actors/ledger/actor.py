@@ -44,7 +44,6 @@ from greenroom.actors.ledger.messages import (
     Adopt,
     BoundTooLarge,
     Budget,
-    Collect,
     GetSpend,
     Held,
     Hold,
@@ -130,7 +129,7 @@ class Ledger(Actor):
         self._disk_fails = False
         self._tag = 0
         self._unsaved: dict[int, _Saving] = {}
-        self._pacer = Pacer(self.ref)
+        self._pacer = Pacer(self.ref, self._waiting)
 
     async def init(self) -> None:
         """Charge what dead runtimes left in flight, write what living calls hold and have settled, then adopt it."""
@@ -139,6 +138,7 @@ class Ledger(Actor):
         if taken.reclaimed.count or taken.reclaimed.cost_pusd:
             self._tell(taken.reclaimed)
         self._settled_pusd = taken.settled_pusd
+        self._outbox.attend(self._pacer.settled)
         since = self._outbox.offer()
         for hold in (*since.holds, *(one.hold for one in since.settlements)):
             self._accounts.enter(hold).granted = True
@@ -177,10 +177,6 @@ class Ledger(Actor):
             self._decide_or_wait(message, purse, reply_to)
         else:
             self._grant(message, purse, [reply_to])
-
-    @handles
-    def collect(self, message: Collect) -> None:
-        self._flush_soon()
 
     @handles
     def settle(self, message: Settle) -> None:

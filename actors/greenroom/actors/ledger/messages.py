@@ -71,7 +71,7 @@ class Held(Struct, frozen=True, gc=False):
     ticket: int
 
 
-class Hold(Call[Held], frozen=True, kw_only=True, resend=True):
+class Hold(Call[Held], frozen=True, kw_only=True, resend=True, gc=False):
     """Set aside the upper bound of one attempt before it is made.
 
     `ticket` is made by the caller and unique for ever; asking twice with one ticket holds once. `wait`: where a budget
@@ -95,7 +95,7 @@ class Hold(Call[Held], frozen=True, kw_only=True, resend=True):
     wait: bool = False
 
 
-class Settle(Cast, frozen=True, kw_only=True):
+class Settle(Cast, frozen=True, kw_only=True, gc=False):
     """What an attempt came to: its outcome (`ok` or an error kind), what it used and what it is charged.
 
     `estimated` marks a charge that the provider did not state: a cancelled call, a lost answer.
@@ -108,10 +108,6 @@ class Settle(Cast, frozen=True, kw_only=True):
     estimated: bool
     settled_at_ms: int
     request_id: str | None = None
-
-
-class Collect(Cast, frozen=True):
-    """The outbox's word that something was settled since the ledger last collected."""
 
 
 class Adopt(Cast, frozen=True):

@@ -1,11 +1,9 @@
 """What outlives every ledger: the holds of living calls, and settlements that are not on disk yet."""
 
 import asyncio
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 
-from greenroom.actors.kernel import ActorRef, Overloaded
-from greenroom.actors.ledger.messages import Adopt, Collect, Hold, Settle, TooManyUnsettled
+from greenroom.actors.ledger.messages import Adopt, Hold, Settle, TooManyUnsettled
 
 
 class Outbox:
@@ -15,16 +13,15 @@ class Outbox:
     its predecessor decided on, and none that it did not.
 
     Args:
-        ledger: the ledger, by name.
         capacity: unacknowledged settlements beyond which no new hold is opened.
     """
 
-    def __init__(self, ledger: ActorRef, capacity: int = 20_000) -> None:
-        self._ledger = ledger
+    def __init__(self, capacity: int = 20_000) -> None:
         self._capacity = capacity
         self._holds: dict[int, Hold] = {}
         self._settlements: dict[int, Settle] = {}
         self._fresh: list[Settle] = []
+        self._tell: Callable[[], None] | None = None
         self._told = False
         self._settled: asyncio.Event | None = None
 
@@ -51,12 +48,15 @@ class Outbox:
         self._holds.pop(settle.hold.ticket, None)
         self._settlements[settle.hold.ticket] = settle
         self._fresh.append(settle)
-        if not self._told:
-            # One word for many: a message for each would keep the ledger from granting holds on the caller's stack.
-            # Where its mailbox is full, the next settlement tells it, or it collects with its next save.
-            with suppress(Overloaded):
-                self._ledger.cast(Collect())
-                self._told = True
+        if not self._told and self._tell is not None:
+            # One word for many, and no message: a queued one would keep the ledger from granting holds on the caller's
+            # stack.
+            self._told = True
+            self._tell()
+
+    def attend(self, tell: Callable[[], None]) -> None:
+        """The ledger's wish to be told when something was settled, once until it has collected. The last one is told."""
+        self._tell = tell
 
     def collect(self) -> list[Settle]:
         """What was settled since the ledger last asked."""

@@ -4,10 +4,11 @@ By the event loop's own clock, not the injected one: this paces the disk, and no
 """
 
 import asyncio
+from collections.abc import Sized
 
 from greenroom.actors.kernel import ActorRef, Cast, Overloaded
 
-_GATHER_S = 0.01
+_GATHER_S = 0.03
 _REST_S = 1.0
 
 
@@ -24,10 +25,12 @@ class Pacer:
 
     Args:
         ref: the actor.
+        waiting: who waits for what a settlement leaves over.
     """
 
-    def __init__(self, ref: ActorRef) -> None:
+    def __init__(self, ref: ActorRef, waiting: Sized) -> None:
         self._ref = ref
+        self._waiting = waiting
         self._flushing = False
         self._gathering: asyncio.TimerHandle | None = None
         self._tidying: asyncio.TimerHandle | None = None
@@ -37,6 +40,13 @@ class Pacer:
         if not self._flushing:
             self._flushing = True
             self._say(Flush())
+
+    def settled(self) -> None:
+        """Something was settled: `Flush` soon, or at once where somebody waits for what it leaves over."""
+        if self._waiting:
+            self.flush_at_once()
+        else:
+            self.flush_soon()
 
     def flush_soon(self) -> None:
         """`Flush` in some milliseconds, so that rows gather."""
@@ -68,7 +78,7 @@ class Pacer:
     def _say(self, message: Flush | Tidy) -> None:
         if self._ref.alive:
             try:
-                self._ref.cast(message)
+                self._ref.cast_from_loop(message)
             except Overloaded:
                 # Until there is room for it.
                 asyncio.get_running_loop().call_later(_GATHER_S, self._say, message)

@@ -14,7 +14,7 @@ class Permit(Struct, frozen=True, gc=False):
     ticket: int
 
 
-class Admit(Call[Permit], frozen=True, resend=True):
+class Admit(Call[Permit], frozen=True, resend=True, gc=False):
     """Ask to send one request; answered when it may go.
 
     The caller gives its ticket back in `finally`, granted or not; asking twice with one ticket counts once.

@@ -30,7 +30,7 @@ def service_tier(said: object) -> str:
     return "" if name in _STANDARD_TIERS else name
 
 
-class WireRequest(Struct, frozen=True):
+class WireRequest(Struct, frozen=True, gc=False):
     """One HTTP request, ready to send: the path below the provider's base URL, and the body's bytes.
 
     `headers` are this request's own, on top of `Codec.session_headers`.
@@ -42,7 +42,7 @@ class WireRequest(Struct, frozen=True):
     headers: dict[str, str] = {}
 
 
-class Completion(Struct, frozen=True, kw_only=True):
+class Completion(Struct, frozen=True, kw_only=True, gc=False):
     """A whole answer, decoded: the normalised parts, and JSON of it in `raw` (one line).
 
     `raw` is OpenAI's `chat.completion` whatever the wire: the provider's own bytes where it speaks that shape and

@@ -167,7 +167,7 @@ class Book:
             self._backlog[sender].append(message)
             return
         try:
-            sender.cast(message)
+            sender.cast_from_loop(message)
         except Overloaded:
             # An acknowledgement may not be lost: it waits for room, and those after it wait behind it.
             self._backlog[sender] = [message]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT_S = 5.0
 BEGUN = 1  # a handler has it
 ANSWERED = 2
+_GONE = 3  # who asked does not wait
 
 _log = logging.getLogger("greenroom.actors")
 
@@ -51,6 +52,17 @@ class ActorRef:
         """
         raise NotImplementedError
 
+    def call_now(self, message: Call[ReplyT]) -> ReplyT | None:
+        """The reply, if the actor is idle and its plain handler answers at once; else None, and ``call`` is to follow.
+
+        It costs a fraction of a ``call``. A handler that takes a ``ReplyTo`` may have begun all the same when this returns
+        None: so it is for messages that may be sent twice (``resend=True``), and for replies that are never None.
+
+        Raises:
+            Refused: the handler's refusal.
+        """
+        raise NotImplementedError
+
     def cast(self, message: object) -> None:
         """Sends ``message`` and returns at once. Never waits; to the dead it is a counted dead letter.
 
@@ -58,6 +70,17 @@ class ActorRef:
 
         Raises:
             Overloaded: the mailbox is full, and the actor does not drop its oldest messages.
+        """
+        raise NotImplementedError
+
+    def cast_from_loop(self, message: object) -> None:
+        """The ``cast`` for bare callbacks of the event loop: timers, ``call_soon_threadsafe``. An idle actor's plain handler runs at once.
+
+        A ``cast`` leaves it to the loop's next turn, and until then every call queues that could have been handled on
+        its caller's stack. Anywhere else than in such a callback this is a ``cast``.
+
+        Raises:
+            Overloaded: as ``cast``.
         """
         raise NotImplementedError
 
@@ -144,3 +167,50 @@ class ReplyTo(Envelope, Generic[ReplyT]):
     def __repr__(self) -> str:
         state = "answered" if self.stage == ANSWERED else "abandoned" if self.abandoned else "open"
         return f"<ReplyTo {type(self.message).__qualname__} of {self.process!r} {state}>"
+
+
+class Asked(ReplyTo[ReplyT]):
+    """The right to answer a ``call_now``: while the handler runs, and no longer, since nobody waits. So it needs no future."""
+
+    __slots__ = ("error", "value")
+
+    def __init__(self, process: "Process", message: object) -> None:
+        self.process = process
+        self.message = message
+        self.queue = None
+        self.stage = BEGUN
+        self.value: ReplyT | None = None
+        self.error: Exception | None = None
+
+    def outcome(self) -> ReplyT | None:
+        """The reply, or None if there was none so far. Raises the refusal."""
+        if self.stage == BEGUN:
+            self.stage = _GONE
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    @property
+    def abandoned(self) -> bool:
+        return self.stage != BEGUN
+
+    def reply(self, value: ReplyT) -> bool:
+        if self._first():
+            self.value = value
+            return True
+        return False
+
+    def refuse(self, error: Exception) -> bool:
+        if self._first():
+            self.error = error
+            return True
+        return False
+
+    def _first(self) -> bool:
+        if self.stage == BEGUN:
+            self.stage = ANSWERED
+            return True
+        if self.stage == _GONE:
+            self.process.core.late_replies += 1
+            return False
+        return super()._first()

@@ -14,7 +14,7 @@ from greenroom.actors.kernel.contract.clock import check_seconds
 from greenroom.actors.kernel.contract.errors import ActorExited, CallingSelf, Refused
 from greenroom.actors.kernel.contract.messages import Call, ReplyT
 from greenroom.actors.kernel.contract.reasons import NoProcess
-from greenroom.actors.kernel.contract.ref import BEGUN, DEFAULT_TIMEOUT_S, Envelope, ReplyTo
+from greenroom.actors.kernel.contract.ref import BEGUN, DEFAULT_TIMEOUT_S, Asked, Envelope, ReplyTo
 from greenroom.actors.kernel.dispatch import Entry
 from greenroom.actors.kernel.engine.process import Process, bad_return
 from greenroom.actors.kernel.engine.ties import DEAD, RUNNING
@@ -59,6 +59,41 @@ class Incarnation(Process):
         finally:
             if envelope.queue is not None:
                 envelope.queue.pop(envelope, None)
+
+    def call_now(self, message: Call[ReplyT]) -> ReplyT | None:
+        core = self.core
+        entry = self.table.entries.get(type(message))
+        if self.busy or core.running is not None or entry is None or entry.is_async:
+            return None
+        if not core.credit and not core.renew():
+            return None
+        asked: Asked[ReplyT] | None = None
+        reply: ReplyT | None = None
+        core.credit -= 1
+        core.running = self
+        self.busy = RUNNING
+        try:
+            if entry.wants_reply:
+                asked = Asked(self, message)
+                if self.context.run(entry.function, self.actor, message, asked) is not None:
+                    raise bad_return(message)  # noqa: TRY301  # it ends the actor like any other error of the handler
+            else:
+                reply = self.context.run(entry.function, self.actor, message)
+        except Refused:
+            core.running = None
+            self.proceed()
+            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            core.running = None
+            self.interrupt(error)
+        except BaseException as error:
+            core.running = None
+            self.crash(error, message)
+        finally:
+            self.handled += 1
+        core.running = None
+        self.proceed()
+        return reply if asked is None else asked.outcome()
 
     def request(self, message: Call[ReplyT], timeout: float | None) -> ReplyTo[ReplyT]:
         """Sends a call without waiting. The error of one that cannot be sent stands in its future."""

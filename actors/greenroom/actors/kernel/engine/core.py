@@ -46,8 +46,9 @@ class DeadLetter(msgspec.Struct, frozen=True):
 class Core:
     """The shared state. One per system, touched only on the system's loop.
 
-    A plain handler that runs on its caller's stack costs credit. ``CREDIT`` calls use it up; it is renewed on the spot at
-    most ``RENEWALS`` times and for ``TURN_S`` seconds, then the next call takes the mailbox, and with it the loop turns.
+    A plain handler that runs on its caller's stack costs credit. ``CREDIT`` calls use it up; for one task it is renewed on the
+    spot at most ``RENEWALS`` times and for ``TURN_S`` seconds, then its next call takes the mailbox, and with it the loop turns.
+    Another task begins anew: the one before it has given up the loop already.
     """
 
     def __init__(self, system: "ActorSystem", clock: Clock, dead_letters_kept: int) -> None:
@@ -57,6 +58,7 @@ class Core:
         self.running: Process | None = None  # whose plain handler is on the stack
         self.credit = CREDIT
         self.renewals = 0
+        self.renewed_for = 0
         self.turn_began = 0.0
         self.deadlines = Deadlines(clock)
         self.context = contextvars.copy_context()
@@ -105,8 +107,11 @@ class Core:
     # --- the turn ---------------------------------------------------------------------------------------------------
 
     def renew(self) -> bool:
-        """Credit is used up: more of it if this turn of the loop is young, else False."""
-        if not self.renewals:
+        """Credit is used up: more of it unless this task has had its share, else False."""
+        task = id(asyncio.current_task())
+        if task != self.renewed_for or not self.renewals:
+            self.renewed_for = task
+            self.renewals = 0
             self.turn_began = perf_counter()
         elif self.renewals >= RENEWALS or perf_counter() - self.turn_began > TURN_S:
             return False

@@ -86,6 +86,11 @@ class Mailbox(ActorRef):
             self._make_room(inbox)
         inbox.append(message)
 
+    def cast_from_loop(self, message: object) -> None:
+        self.cast(message)
+        if self.core.running is None and asyncio.current_task(self.core.loop) is None:
+            self.context.run(self.drain)
+
     async def send(self, message: object) -> None:
         while self.inbox is not None and len(self.inbox) >= self.capacity and not self.table.drops_oldest:
             if self.core.current() is self:

@@ -84,6 +84,10 @@ class NamedRef(ActorRef):
             return self._call_nobody()
         return process.call(message, timeout=timeout)
 
+    def call_now(self, message: Call[ReplyT]) -> ReplyT | None:
+        process = self.core.names.get(self.name) or self.core.holder(self.name)
+        return None if process is None else process.call_now(message)
+
     async def _call_nobody(self) -> Any:
         raise ActorExited(NoProcess(), self)
 
@@ -131,6 +135,13 @@ class NamedRef(ActorRef):
             self.core.dead_letter(self, message, "unknown name")
         else:
             process.cast(message)
+
+    def cast_from_loop(self, message: object) -> None:
+        process = self.core.holder(self.name)
+        if process is None:
+            self.core.dead_letter(self, message, "unknown name")
+        else:
+            process.cast_from_loop(message)
 
     async def send(self, message: object) -> None:
         process = self.core.holder(self.name)
