@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import TypeVar
 
+from msgspec import structs
+
 from greenroom.actors.attempt import Answered, Attempt, Attempts
 from greenroom.actors.call import (
     NO_TERMS,
@@ -27,7 +29,7 @@ from greenroom.actors.call import (
     call_done,
     reply_of,
 )
-from greenroom.actors.catalog import Route
+from greenroom.actors.catalog import Route, RouteRecord
 from greenroom.actors.embedding import Embeddings, embed_in_parts
 from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import (
@@ -39,6 +41,7 @@ from greenroom.actors.events import (
 from greenroom.actors.exchange import Answer, StreamBody, exchange, open_stream
 from greenroom.actors.kernel import ActorRef, Clock
 from greenroom.actors.ledger import Budgets, Outbox
+from greenroom.actors.prices import FREE
 from greenroom.actors.providers import (
     ChatRequest,
     Completion,
@@ -46,6 +49,7 @@ from greenroom.actors.providers import (
     StreamDecoder,
     WireRequest,
 )
+from greenroom.actors.providers.counting import CountedInput, estimate_tokens, token_counter
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest
 from greenroom.actors.pursuit import MakeAttempt, Pursuit
 from greenroom.actors.retry import RetryPolicy
@@ -172,6 +176,29 @@ class Flow:
         Raises as `chat`; a failure's cost is of all requests. What cancelling leaves behind: see `chat`.
         """
         return await self._unless_closed(partial(self._embed, request, terms))
+
+    async def count_tokens(self, request: ChatRequest, terms: Terms = NO_TERMS) -> CountedInput:
+        """How many tokens a request's input has, counted by its provider where that counts, else estimated from its
+        bytes. Nobody charges for it; it takes a permit and a connection, and is tried again, as any call.
+
+        Raises:
+            Refused: there is no such model; the limiter's.
+            ProviderFailed: the wire has no words for the request, or the last attempt's failure.
+        """
+        return await self._unless_closed(partial(self._count, request, terms))
+
+    async def _count(self, request: ChatRequest, terms: Terms) -> CountedInput:
+        route, line = await self._ways.reach(request.model)
+        counter = token_counter(route.codec)
+        if counter is None:
+            body = route.codec.encode(request, route.model).body
+            return CountedInput(estimate_tokens(request, body), route.provider, route.model, estimated=True)
+        # Neither charged, nor a sign of how the model answers.
+        unbilled = structs.replace(route, price=FREE, record=RouteRecord())
+        way = Way(unbilled, line, counter.encode_count(request, route.model), 0, 0, FREE)
+        call = begin_call(self._next_ticket(), way, terms, self._clock.monotonic())
+        _, counted = await self._pursuit.until_answered(call, partial(self._attempt, counter.decode_count))
+        return CountedInput(counted.input_tokens, route.provider, route.model)
 
     async def _embed(self, request: EmbeddingRequest, terms: Terms) -> Embeddings:
         route, line = await self._ways.reach(request.model)

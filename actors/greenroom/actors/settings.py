@@ -206,6 +206,7 @@ class ProviderSettings(_Section, frozen=True):
     `free` means nothing is charged (local hosts); without it a model that has no price is refused. `stream_usage`
     is whether the host takes `stream_options`; `stream_end = "finish_reason"` is for hosts that leave `[DONE]` out.
     `embeddings_base64` is whether vectors are asked for as base64, which costs an eighth of reading JSON numbers.
+    `counts_tokens` is whether a host of chat completions has OpenAI's `/responses/input_tokens` too.
     `api_key_env_else` is looked at where `api_key_env` is not set. `sign = "aws"` has requests signed with the
     process's AWS credentials instead of sending a key. `api_version` is of Anthropic's wire alone; None: the newest.
     `serve` is of `local` alone, whose models are run here; it has no address of its own.
@@ -225,6 +226,7 @@ class ProviderSettings(_Section, frozen=True):
     stream_usage: bool = True
     stream_end: Literal["done", "finish_reason"] = "done"
     embeddings_base64: bool = False
+    counts_tokens: bool = False
     free: bool = False
     default_model: str | None = None
     limits: Limits = Limits()

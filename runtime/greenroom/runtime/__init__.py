@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from greenroom.actors.events import Usage as Usage
     from greenroom.actors.flow import Reply as Reply
     from greenroom.actors.providers import Message as Message
+    from greenroom.actors.providers.counting import CountedInput as CountedInput
     from greenroom.actors.session import SessionStream as SessionStream
     from greenroom.actors.session import Window as Window
     from greenroom.actors.settings import Settings as Settings
@@ -59,6 +60,7 @@ _HOMES = {
     "CallEvent": "greenroom.actors.events",
     "Choice": "greenroom.actors.catalog",
     "ConfigError": "greenroom.runtime.config",
+    "CountedInput": "greenroom.actors.providers.counting",
     "Embeddings": "greenroom.actors.embedding",
     "EventStream": "greenroom.actors.event_stream",
     "ExportedSession": "greenroom.runtime.session",

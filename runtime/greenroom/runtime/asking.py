@@ -9,6 +9,7 @@ from greenroom.actors.catalog import Choice, Choose, ListModels, ProviderModels,
 from greenroom.actors.embedding import Embeddings
 from greenroom.actors.event_stream import EventStream
 from greenroom.actors.flow import Reply
+from greenroom.actors.providers.counting import CountedInput
 from greenroom.actors.providers.embeddings import EmbeddingRequest
 from greenroom.actors.structured import ParsedReply, chat_parsed, form_of_schema, form_of_type
 from greenroom.runtime.askers import Askers
@@ -158,6 +159,25 @@ class Asking:
         return await self._running().flow.embed(
             EmbeddingRequest(model=model, inputs=inputs, dimensions=dimensions), read_only_terms(options)
         )
+
+    async def count_tokens(
+        self, model: str | None, messages: Messages, **options: Unpack[Options]
+    ) -> CountedInput:
+        """How many tokens a conversation has as the input of a model; tools and a response format count along.
+
+            counted = await rt.count_tokens("anthropic/claude-opus-5", "Why is the sky blue?")
+            print(counted.input_tokens, counted.estimated)
+
+        Takes what `chat` takes, but for `response_type`. OpenAI, Anthropic, Gemini and Bedrock count, for nothing;
+        for others it is estimated from the bytes of the request.
+
+        Raises:
+            OptionInvalid: an option or a message is wrong; it is named.
+            UnknownModel, Unpriced: as `chat`.
+            ProviderFailed: the provider has no words for the request, or no attempt succeeded.
+        """
+        asked = self._read(model, messages, options)
+        return await self._running().flow.count_tokens(asked.request, asked.terms)
 
     async def models(self, *providers: str, refresh: bool = False) -> tuple[ProviderModels, ...]:
         """What models there are: those that hosts list and those that the configuration names, by provider.

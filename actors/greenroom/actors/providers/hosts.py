@@ -16,6 +16,7 @@ HOSTS: dict[str, ProviderSettings] = {
         api_key_env="OPENAI_API_KEY",
         max_tokens_field="max_completion_tokens",  # max_tokens is refused by its reasoning models
         embeddings_base64=True,
+        counts_tokens=True,
         default_model="gpt-5-mini",
     ),
     "anthropic": ProviderSettings(

@@ -8,6 +8,7 @@ from greenroom.actors.providers.gemini import Gemini
 from greenroom.actors.providers.ollama import Ollama
 from greenroom.actors.providers.openai import OpenAIChat
 from greenroom.actors.providers.responses import OpenAIResponses
+from greenroom.actors.providers.responses.counting import CountingChat
 from greenroom.actors.providers.wire import Codec
 from greenroom.actors.settings import ProviderSettings
 
@@ -18,7 +19,8 @@ def codec_for(provider: str, settings: ProviderSettings) -> Codec:
 
 
 def _openai_chat(provider: str, settings: ProviderSettings) -> Codec:
-    return OpenAIChat(
+    made = CountingChat if settings.counts_tokens else OpenAIChat
+    return made(
         provider,
         settings.max_tokens_field,
         stream_usage=settings.stream_usage,

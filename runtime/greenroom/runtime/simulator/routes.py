@@ -41,6 +41,9 @@ class Routes:
             "/v1/chat/completions": {"POST": (OPENAI, service.ask)},
             "/v1/embeddings": {"POST": (OPENAI_EMBEDDINGS, service.ask)},
             "/v1/responses": {"POST": (RESPONSES, service.ask)},
+            "/v1/responses/input_tokens": {
+                "POST": (RESPONSES, partial(service.count_tokens, RESPONSES.counted))
+            },
             "/v1/messages": {"POST": (ANTHROPIC, service.ask)},
             "/v1/messages/count_tokens": {
                 "POST": (ANTHROPIC, partial(service.count_tokens, ANTHROPIC.counted))
@@ -60,6 +63,7 @@ class Routes:
             "/v1beta/models": {"GET": (GEMINI, service.retrieve_model)},
         }
         self._converse: dict[str, Route] = {"POST": (BEDROCK, service.ask)}
+        self._counted: dict[str, Route] = {"POST": (BEDROCK, partial(service.count_tokens, BEDROCK.counted))}
         self._foundation_model: dict[str, Route] = {"GET": (BEDROCK, service.retrieve_model)}
         count = partial(service.count_tokens, GEMINI.counted)
         self._of_a_model: dict[str, dict[str, Route]] = {
@@ -96,6 +100,8 @@ class Routes:
         # Not the last slash: a model's name may have some of its own.
         if path.startswith("/model/") and path.endswith(("/converse", "/converse-stream")):
             return self._converse
+        if path.startswith("/model/") and path.endswith("/count-tokens"):
+            return self._counted
         if path.startswith("/foundation-models/"):
             return self._foundation_model
         version, _, model = path.partition("/models/")

@@ -26,6 +26,7 @@ from greenroom.actors.providers.anthropic.shapes import (
 )
 from greenroom.actors.providers.anthropic.stream import MessageStreamDecoder
 from greenroom.actors.providers.chat import ChatRequest
+from greenroom.actors.providers.counting import Counting, input_of, kept
 from greenroom.actors.providers.faults import excerpt
 from greenroom.actors.providers.options import RequestReader
 from greenroom.actors.providers.wire import Completion, RejectedAnswer, WireRequest
@@ -33,6 +34,9 @@ from greenroom.actors.settings import Secret
 
 ApiVersion = Literal["2023-06-01", "2026-10-21"]
 
+_COUNTED = frozenset(
+    {"model", "messages", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control"}
+)
 _STREAM_HEADERS = {"Accept": "text/event-stream"}
 
 
@@ -48,7 +52,7 @@ class _Answer(Struct, gc=False):
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
-class AnthropicMessages:
+class AnthropicMessages(Counting):
     """The codec.
 
     Args:
@@ -101,6 +105,11 @@ class AnthropicMessages:
             reasoning_state=reasoning_state(thoughts(blocks)),
         )
         return structs.replace(parts, raw=chat_completion(parts))
+
+    def encode_count(self, request: ChatRequest, model: str) -> WireRequest:
+        """See `TokenCounter.encode_count`: `POST /messages/count_tokens`."""
+        whole = self.encode(input_of(request), model)
+        return WireRequest("/messages/count_tokens", kept(whole.body, _COUNTED))
 
     def stream_decoder(self) -> MessageStreamDecoder:
         """See `Codec.stream_decoder`."""

@@ -25,11 +25,15 @@ from greenroom.actors.providers.bedrock.errors import REQUEST_ID_HEADER, failure
 from greenroom.actors.providers.bedrock.request import body_of
 from greenroom.actors.providers.bedrock.stream import ConverseStreamDecoder
 from greenroom.actors.providers.chat import ChatRequest
+from greenroom.actors.providers.counting import Counting, input_of, kept
 from greenroom.actors.providers.faults import excerpt
 from greenroom.actors.providers.options import RequestReader
 from greenroom.actors.providers.wire import Completion, RejectedAnswer, WireRequest
 from greenroom.actors.settings import Secret
 
+_COUNTED = frozenset({"messages", "system", "toolConfig", "additionalModelRequestFields"})
+_PROFILES = frozenset({"us", "us-gov", "eu", "apac", "jp", "au", "ca", "global"})
+"""What ids of inference profiles that Amazon made begin with: the geography that they route within."""
 _STREAM_HEADERS = {"Accept": "application/vnd.amazon.eventstream"}
 
 
@@ -63,7 +67,7 @@ class _Answer(Wire):
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
-class BedrockConverse:
+class BedrockConverse(Counting):
     """The codec.
 
     Args:
@@ -109,6 +113,13 @@ class BedrockConverse:
             reasoning_state=reasoning_state(thoughts),
         )
         return structs.replace(parts, raw=chat_completion(parts))
+
+    def encode_count(self, request: ChatRequest, model: str) -> WireRequest:
+        """See `TokenCounter.encode_count`: `POST /model/MODEL/count-tokens`, which knows models and not their profiles."""
+        body = kept(body_of(RequestReader(input_of(request), self._provider, model)), _COUNTED)
+        prefix, _, bare = model.partition(".")
+        path = f"/model/{quote(bare if prefix in _PROFILES else model, safe='')}/count-tokens"
+        return WireRequest(path, b'{"input":{"converse":%s}}' % body)
 
     def stream_decoder(self) -> ConverseStreamDecoder:
         """See `Codec.stream_decoder`."""

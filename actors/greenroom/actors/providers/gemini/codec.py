@@ -11,6 +11,7 @@ import msgspec
 from greenroom.actors.events import Finished, ProviderError
 from greenroom.actors.providers.accumulate import Accumulator
 from greenroom.actors.providers.chat import ChatRequest
+from greenroom.actors.providers.counting import Counting, input_of
 from greenroom.actors.providers.decoder import FrameDecoder
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest, no_base64
 from greenroom.actors.providers.faults import excerpt
@@ -26,7 +27,7 @@ from greenroom.actors.settings import Secret
 _STREAM_HEADERS = {"Accept": "text/event-stream"}
 
 
-class Gemini:
+class Gemini(Counting):
     """The codec.
 
     Args:
@@ -66,6 +67,13 @@ class Gemini:
             whole.add(state)
         whole.add(Finished(answer.reason))
         return whole.completion()
+
+    def encode_count(self, request: ChatRequest, model: str) -> WireRequest:
+        """See `TokenCounter.encode_count`: `POST /models/MODEL:countTokens` of a whole request."""
+        resource = _resource(model)
+        body = body_of(RequestReader(input_of(request), self._provider, model), model)
+        whole = b'{"generateContentRequest":{"model":%s,%s}' % (msgspec.json.encode(resource), body[1:])
+        return WireRequest(f"/{quote(resource)}:countTokens", whole)
 
     def stream_decoder(self) -> "GeminiStreamDecoder":
         """See `Codec.stream_decoder`."""

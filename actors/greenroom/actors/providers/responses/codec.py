@@ -12,6 +12,7 @@ from msgspec import Raw, structs
 from greenroom.actors.events import ProviderError, TokenLogprob, ToolCall, Usage
 from greenroom.actors.providers.accumulate import chat_completion
 from greenroom.actors.providers.chat import ChatRequest
+from greenroom.actors.providers.counting import Counting
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest
 from greenroom.actors.providers.faults import excerpt
 from greenroom.actors.providers.openai import embeddings
@@ -27,6 +28,7 @@ from greenroom.actors.providers.responses.answer import (
     reasoning_state,
     usage_of,
 )
+from greenroom.actors.providers.responses.counting import encode_count
 from greenroom.actors.providers.responses.request import body_of
 from greenroom.actors.providers.responses.stream import ResponseStreamDecoder
 from greenroom.actors.providers.wire import Completion, RejectedAnswer, WireRequest
@@ -35,7 +37,7 @@ from greenroom.actors.settings import Secret
 _STREAM_HEADERS = {"Accept": "text/event-stream"}
 
 
-class OpenAIResponses:
+class OpenAIResponses(Counting):
     """The codec.
 
     Args:
@@ -88,6 +90,10 @@ class OpenAIResponses:
             reasoning_state=reasoning_state([raw for item, raw in items if item.type == "reasoning"]),
         )
         return structs.replace(parts, raw=chat_completion(parts, int(response.created_at)))
+
+    def encode_count(self, request: ChatRequest, model: str) -> WireRequest:
+        """See `TokenCounter.encode_count`."""
+        return encode_count(request, self._provider, model)
 
     def stream_decoder(self) -> ResponseStreamDecoder:
         """See `Codec.stream_decoder`."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from greenroom.runtime.simulator.engine import Question, Schema, Tool, Turn
+from greenroom.runtime.simulator.engine import Json, Question, Schema, Tool, Turn
 from greenroom.runtime.simulator.wires.errors import WireError
 from greenroom.runtime.simulator.wires.reading import (
     Head,
@@ -18,8 +18,8 @@ from greenroom.runtime.simulator.wires.reading import (
 )
 from greenroom.runtime.simulator.wires.wire import Asked
 
-STREAMING = "/converse-stream"
-WHOLE = "/converse"
+STREAMING = "converse-stream"
+COUNTING = "count-tokens"
 
 
 class _Camel(msgspec.Struct, rename="camel"):
@@ -150,14 +150,17 @@ _LEFT_ASIDE = frozenset({
 
 
 def parse_converse(body: bytes, head: Head) -> Asked:
-    """Decodes and checks a request for a turn of a conversation; model and kind of answer stand in the path.
+    """Decodes and checks a request for a turn of a conversation, or for the count of its tokens; model and kind of
+    answer stand in the path.
 
     Raises:
         WireError: With status 400 and, wherever one field is to blame, its name in `param`.
     """
-    stream = head.path.endswith(STREAMING)
-    model = head.path.removeprefix("/model/").removesuffix(STREAMING if stream else WHOLE)
+    model, _, verb = head.path.removeprefix("/model/").rpartition("/")
+    stream = verb == STREAMING
     fields = json_object(body)
+    if verb == COUNTING:
+        fields = _converse_input(fields)
     refuse_unknown(fields, _Body.KNOWN | _LEFT_ASIDE)
     asked = convert(fields, _Body)
     _refuse_combinations(asked)
@@ -169,6 +172,14 @@ def parse_converse(body: bytes, head: Head) -> Asked:
         stream=stream,
         custom_id=(asked.request_metadata or {}).get("custom_id"),
     )
+
+
+def _converse_input(fields: dict[str, Json]) -> dict[str, Json]:
+    given = fields.get("input")
+    converse = given.get("converse") if isinstance(given, dict) else None
+    if not isinstance(converse, dict):
+        raise WireError(400, "The simulator counts the input of a conversation.", param="input.converse")
+    return converse
 
 
 def _specs(asked: _Body) -> list[_Spec]:

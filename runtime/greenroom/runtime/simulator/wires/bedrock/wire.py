@@ -73,6 +73,10 @@ class BedrockWire:
     def parse(self, body: bytes, head: Head) -> Asked:
         return parse_converse(body, head)
 
+    def counted(self, tokens: int) -> bytes:
+        """The answer to a request for the count of its tokens."""
+        return _encode({"inputTokens": tokens})
+
     def whole(self, asked: Asked, answer: Answer) -> bytes:
         choice = answer.choices[0]
         content: list[_Fields] = [{"toolUse": _call(call)} for call in choice.tool_calls]

@@ -26,6 +26,10 @@ class ResponsesWire(OpenAIWire):
     def parse(self, body: bytes, head: Head) -> Asked:
         return parse_response(body, head)
 
+    def counted(self, tokens: int) -> bytes:
+        """The answer to a request for the count of its tokens."""
+        return _encode({"object": "response.input_tokens", "input_tokens": tokens})
+
     def whole(self, asked: Asked, answer: Answer) -> bytes:
         return _encode(_response(asked, answer, _output(asked, answer.choices[0])))
 
