@@ -111,16 +111,16 @@ class Toolbox:
         tools: functions, `Tool`s, and tools as dicts in OpenAI's shape.
 
     Raises:
-        ToolInvalid: a function cannot be a tool, or two tools go by one name.
+        ToolInvalid: a function cannot be a tool, a dict is none, or two tools go by one name.
     """
 
     def __init__(self, tools: Sequence[Tool | Callable[..., object] | Mapping[str, object]]) -> None:
         self.specs: list[Mapping[str, object]] = []
         self.tools: dict[str, Tool] = {}
         names: set[str] = set()
-        for one in tools:
+        for at, one in enumerate(tools):
             if is_object(one):
-                name, spec = _name_of(one), one
+                name, spec = _name_of(one, f"tools[{at}]"), one
             else:
                 tool = one if isinstance(one, Tool) else _made(one)
                 name, spec = tool.name, tool.spec
@@ -138,9 +138,18 @@ def _made(function: object) -> Tool:
     return Tool(function)
 
 
-def _name_of(spec: Mapping[str, object]) -> str:
-    function = spec.get("function")
-    return str(function.get("name", "")) if is_object(function) else ""
+def _name_of(spec: Mapping[str, object], where: str) -> str:
+    kind, function = spec.get("type"), spec.get("function")
+    if kind != "function" and isinstance(kind, str):
+        return f"{where} of type {kind}"  # some host's own, which is passed on as it is
+    if kind != "function" or not is_object(function):
+        raise ToolInvalid(f'{where} is none; write {{"type": "function", "function": {{"name": ...}}}}')
+    name, parameters = function.get("name"), function.get("parameters", {})
+    if not isinstance(name, str) or not name:
+        raise ToolInvalid(f"{where}.function.name is {name!r}; it must be text")
+    if not is_object(parameters):
+        raise ToolInvalid(f"{where}.function.parameters is {parameters!r:.80}; it must be a JSON Schema")
+    return name
 
 
 async def _awaited(given: object) -> object:
