@@ -47,6 +47,7 @@ _OPENAI = [
     _openai("permission", 429, "billing_not_active", "billing_not_active"),
     _openai("permission", 403, _INVALID, "data_residency_mismatch"),
     _openai("authentication", 401, "authentication_error", None),
+    _openai("permission", 402, _INVALID, None, by_status=True),
     _openai("not_found", 404, _INVALID, "model_not_found"),
     _openai("not_found", 400, _INVALID, "model_not_found"),
     _openai("invalid_request", 400, _INVALID, None, by_status=True),
@@ -97,6 +98,18 @@ _OPENAI = [
     ),
     _openai("unsupported_capability", 400, _INVALID, "unsupported_parameter"),
     _openai("unsupported_capability", 400, _INVALID, "unsupported_value"),
+]
+
+
+def _tgi(kind: ErrorKind, status: int, said: str) -> Failure:
+    return Failure(kind, status, {"error": SAID, "error_type": said}, code=said)
+
+
+_TGI = [
+    _tgi("overloaded", 429, "overloaded"),
+    _tgi("invalid_request", 422, "validation"),
+    _tgi("server", 424, "generation"),
+    _tgi("server", 500, "incomplete_generation"),
 ]
 
 
@@ -217,7 +230,7 @@ _BEDROCK = [
     ),
 ]
 FAILURES: dict[WireName, list[Failure]] = {
-    "openai-chat": _OPENAI,
+    "openai-chat": _OPENAI + _TGI,
     "openai-responses": _OPENAI,
     "anthropic-messages": _ANTHROPIC,
     "gemini": _GEMINI,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from msgspec import structs
@@ -26,7 +26,7 @@ MID_STREAM: dict[WireName, Callable[[Failure], bytes]] = {
         b'data: {"type":"error","error":%s}\n\n' % json.dumps(failure.body["error"]).encode()
     ),
     "anthropic-messages": lambda failure: b"event: error\ndata: %s\n\n" % failure.worded(MISLEADING),
-    "gemini": lambda failure: b"data: %s\r\n\r\n" % failure.worded(MISLEADING),
+    "gemini": lambda failure: b"data: %s\r\n\r\n" % json.dumps(_without_number(failure.body)).encode(),
     "ollama": lambda failure: failure.worded(MISLEADING) + b"\n",
     "bedrock-converse": lambda failure: exception(_small(failure.code), failure.worded(MISLEADING)),
 }
@@ -115,3 +115,8 @@ def test_in_mid_stream_the_code_alone_says_the_class(wire: WireName, failure: Fa
 def _small(name: str | None) -> str:
     """In a stream the names of Bedrock's exceptions begin with a small letter."""
     return name[:1].lower() + name[1:] if name else ""
+
+
+def _without_number(body: dict[str, Any]) -> dict[str, Any]:
+    """Gemini's error with nothing but its name to tell by."""
+    return {"error": {name: value for name, value in body["error"].items() if name != "code"}}
