@@ -12,6 +12,7 @@ from greenroom.actors.catalog import (
     Catalog,
     Choose,
     ListModels,
+    Near,
     NothingEligible,
     ProviderModels,
     Records,
@@ -275,3 +276,37 @@ async def test_a_model_past_its_date_is_warned_of_once_and_never_chosen() -> Non
         ]
         with pytest.raises(NothingEligible, match="retired on 2026-12-11"):
             await catalog.call(Choose())
+
+
+async def test_names_that_look_like_one_that_was_not_found() -> None:
+    hosts = Hosts(acme=listing("small-chat", "large-chat", "embedder"))
+    aliases = flattened({"smal": "acme/small-chat"})
+    async with ActorSystem() as system:
+        catalog = await system.start(Catalog, {"acme": PRICED, "b": PRICED}, Records(), hosts.ask, aliases)
+        assert await catalog.call(Near("acme/smal-chat")) == ("acme/small-chat", "acme/large-chat")
+        assert await catalog.call(Near("acme/zzz")) == ()
+        assert await catalog.call(Near("acme/large-chat")) == ("acme/small-chat",)
+        assert await catalog.call(Near("small")) == ("smal",)
+        assert hosts.asked == ["acme"]
+
+
+async def test_many_who_waited_are_answered_one_at_a_time() -> None:
+    """A choice among many models takes milliseconds: all at once would hold the loop for seconds."""
+    hosts = Hosts(acme=listing(*[f"m{number}" for number in range(300)]))
+    hosts.held["acme"] = asyncio.Event()
+    async with catalogue(hosts, acme=PRICED) as catalog:
+        calls = [asyncio.create_task(catalog.call(Choose())) for _ in range(50)]
+        await hosts.until_asked(1)
+        hosts.held["acme"].set()
+        turns, loop = 0, asyncio.get_running_loop()
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            if not all(call.done() for call in calls):
+                loop.call_soon(turn)
+
+        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        loop.call_soon(turn)
+        await asyncio.gather(*calls)
+        assert turns >= 40

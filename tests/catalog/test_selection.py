@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import json, structs
-from tests.catalog.deck import ALL, candidate, measured
+from tests.catalog.deck import ALL, candidate, measured, price
 
 from greenroom.actors.catalog import Choice, Choose, NothingEligible, Requirements, Strategy
 from greenroom.actors.catalog.limits import Candidate
 from greenroom.actors.catalog.selection import choose
-from greenroom.actors.prices import pico_usd
+from greenroom.actors.prices import pico_usd, rates
 from greenroom.actors.settings import Capabilities
 
 TODAY = date(2026, 11, 23)
@@ -101,6 +101,35 @@ def test_a_model_that_was_not_measured_breaks_no_limit_of_latency() -> None:
     assert pick(candidate("a/m"), max_latency_s=0.001).model == "a/m"
 
 
+def test_what_is_just_within_its_limits_is_eligible() -> None:
+    just = candidate("a/m", usd=("1", "2"), found=measured(latency_s=1.5), max_output_tokens=7)
+    found = pick(
+        just,
+        max_input_usd_per_mtok="1",
+        max_output_usd_per_mtok="2",
+        max_usd="0.00012",
+        max_latency_s=1.5,
+        context_tokens=100_000,
+        max_output_tokens=7,
+        input_tokens=100,
+        output_tokens=10,
+    )
+    assert found.model == "a/m"
+
+
+def test_limits_of_price_hold_in_the_tier_and_for_the_thoughts_of_a_call() -> None:
+    made = candidate("a/m")
+    dear = rates(3 * 10**12, 4 * 10**12, reasoning=9 * 10**12)
+    tiered = structs.replace(price("1", "2"), tiers=((1000, dear),))
+    tall = structs.replace(made, card=structs.replace(made.card, price=tiered))
+    tight: list[dict[str, Any]] = [{"max_input_usd_per_mtok": 2}, {"max_output_usd_per_mtok": 8}]
+    for limits in tight:
+        assert pick(tall, input_tokens=1000, **limits).model == "a/m"
+        with pytest.raises(NothingEligible, match=r"\$(3|9) per million tokens"):
+            pick(tall, input_tokens=1, input_bound=1001, **limits)
+    assert pick(tall, input_tokens=1001, max_input_usd_per_mtok=3, max_output_usd_per_mtok=9).model == "a/m"
+
+
 def test_cheapest_reckons_with_how_much_a_model_writes() -> None:
     terse = candidate("a/terse", usd=("1", "10"), found=measured(latency_s=1, output_tokens=100))
     wordy = candidate("a/wordy", usd=("1", "2"), found=measured(latency_s=1, output_tokens=2000))
@@ -108,6 +137,7 @@ def test_cheapest_reckons_with_how_much_a_model_writes() -> None:
     found = pick(wordy, terse, unseen, input_tokens=100)
     assert [found.model, *(one.model for one in found.runners_up)] == ["a/terse", "a/unseen", "a/wordy"]
     assert found.winner.why == "$0.0011 for an answer of some 100 tokens"
+    assert found.winner.score == pytest.approx(0.0011)
     # The bound of the answer bounds what any of them is taken to write.
     assert pick(wordy, terse, input_tokens=100, output_tokens=100).model == "a/wordy"
 
@@ -154,6 +184,7 @@ def test_balanced_takes_no_extreme() -> None:
     found = pick(cheap, middle, dear, strategy="balanced")
     assert found.model == "a/middle"
     assert found.winner.why == "place by cost 0.50, by speed 0.00, by quality 0.50"
+    assert found.winner.score == pytest.approx(1 / 3)
     assert "(not measured yet)" in pick(candidate("a/m"), strategy="balanced").winner.why
 
 

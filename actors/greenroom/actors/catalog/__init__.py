@@ -1,8 +1,8 @@
 """Which models there are, what they cost and can do, and which of them suits a call."""
 
-from greenroom.actors.catalog.actor import Ask as Ask
 from greenroom.actors.catalog.actor import Catalog as Catalog
 from greenroom.actors.catalog.actor import ListModels as ListModels
+from greenroom.actors.catalog.actor import Near as Near
 from greenroom.actors.catalog.actor import ProviderModels as ProviderModels
 from greenroom.actors.catalog.actor import Resolve as Resolve
 from greenroom.actors.catalog.actor import TooManyChoices as TooManyChoices
@@ -24,3 +24,4 @@ from greenroom.actors.catalog.routes import Route as Route
 from greenroom.actors.catalog.routes import UnknownModel as UnknownModel
 from greenroom.actors.catalog.routes import Unpriced as Unpriced
 from greenroom.actors.catalog.routes import find_route as find_route
+from greenroom.actors.catalog.shelf import Ask as Ask

@@ -1,12 +1,7 @@
-"""The catalogue: from a name to a route, from requirements to a choice, and what there is to choose from.
+"""The catalogue: from a name to a route, from requirements to a choice, and what there is to choose from."""
 
-What hosts list is asked for when it is first needed, by a task of the catalogue's own, and kept for an hour; a failure
-for a minute. Callers who need the same list wait for the same task. A list that has aged is used on while it is asked
-for anew, so that a choice waits for a host only once.
-"""
-
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from functools import partial
 
 import anyio.to_thread
@@ -14,29 +9,24 @@ import structlog
 from msgspec import Struct, structs
 
 from greenroom.actors.catalog.aliases import Alias
-from greenroom.actors.catalog.cards import ModelCard, cards_of, retirement
+from greenroom.actors.catalog.cards import ModelCard, retirement
 from greenroom.actors.catalog.limits import Candidate
 from greenroom.actors.catalog.records import NOTHING_MEASURED, Records
 from greenroom.actors.catalog.requirements import Choice, Choose, NothingEligible, RejectedModel
 from greenroom.actors.catalog.routes import Route, UnknownModel, Unpriced, find_route
 from greenroom.actors.catalog.selection import choose
-from greenroom.actors.kernel import Actor, Call, Clock, Piped, Refused, ReplyTo, handles
+from greenroom.actors.catalog.shelf import Ask, Shelf, utc
+from greenroom.actors.kernel import Actor, Call, Piped, Refused, ReplyTo, handles
 from greenroom.actors.prices import Price, PriceTable
 from greenroom.actors.prices.keeper import UsePrices
 from greenroom.actors.providers.capabilities import configured_model
-from greenroom.actors.providers.listing import Listing
 from greenroom.actors.settings import ProviderSettings
 
 _log = structlog.get_logger(__name__)
 _MAX_ROUTES = 10_000
-_MAX_WAITING = 10_000
+_MAX_NEAR = 1_000
 _PRICED_FOR_S = 60.0
 """Some providers have hours of their own prices; a route is found anew once its price is so old."""
-_LISTED_FOR_S = 3600.0
-_FAILED_FOR_S = 60.0
-
-Ask = Callable[[str], Awaitable[Listing]]
-"""Asks a provider for its models. Raises nothing: what went wrong is in the answer."""
 
 
 class Resolve(Call[Route], frozen=True, resend=True, gc=False):
@@ -78,18 +68,14 @@ class ListModels(Call[tuple[ProviderModels, ...]], frozen=True, resend=True):
     refresh: bool = False
 
 
-class _Known(Struct, frozen=True):
-    listing: Listing
-    cards: tuple[ModelCard, ...]
-    at_s: float
+class Near(Call[tuple[str, ...]], frozen=True, resend=True):
+    """Models that are called much like one that its provider does not have: aliases, and what the provider lists."""
+
+    model: str
 
 
-class _Waiting(Struct):
-    """Somebody who waits until what `providers` list is known."""
-
-    providers: set[str]
-    answer: Callable[[], None]
-    reply_to: ReplyTo[Choice] | ReplyTo[tuple[ProviderModels, ...]]
+class _AnswerNext(Struct, frozen=True):
+    """Our own word: somebody waits whose list has come. One at a time, since a choice may take milliseconds."""
 
 
 class TooManyChoices(Refused):
@@ -123,12 +109,11 @@ class Catalog(Actor):
         self._routes: dict[str, Route] = {}
         self._priced_until_s = 0.0
         self._prices: PriceTable | None = None
-        self._known: dict[str, _Known] = {}
-        self._asking: set[str] = set()
-        self._waiting: list[_Waiting] = []
+        self._near: dict[str, tuple[str, ...]] = {}
         self._warned: set[str] = set()
 
     async def init(self) -> None:
+        self._shelf = Shelf(self._providers, self._ask, self.system.clock)
         self._prices = await anyio.to_thread.run_sync(self._load_prices)
 
     @handles
@@ -147,12 +132,9 @@ class Catalog(Actor):
     @handles
     def choose(self, message: Choose, reply_to: ReplyTo[Choice]) -> None:
         wanted = self._wanted(message.requirements.providers)
-        self._ask_again(wanted)
-        self._when_known(
-            [name for name in wanted if name not in self._known],
-            partial(self._choose, wanted, message, reply_to),
-            reply_to,
-        )
+        self._ask_for(self._shelf.old(wanted))
+        unknown = [name for name in wanted if name not in self._shelf.known]
+        self._when_known(unknown, partial(self._choose, wanted, message, reply_to), reply_to)
 
     @handles
     def models(self, message: ListModels, reply_to: ReplyTo[tuple[ProviderModels, ...]]) -> None:
@@ -161,80 +143,47 @@ class Catalog(Actor):
                 known = ", ".join(sorted(self._providers)) or "none"
                 raise UnknownModel(f"no provider {name!r}; providers in use: {known}")
         wanted = self._wanted(message.providers)
-        if message.refresh:
-            self._asking_for(wanted)
-        else:
-            self._ask_again(wanted)
-        self._when_known(
-            [name for name in wanted if name in self._asking], partial(self._tell, wanted, reply_to), reply_to
-        )
+        self._ask_for(wanted if message.refresh else self._shelf.old(wanted))
+        asked = self._shelf.being_asked(wanted)
+        self._when_known(asked, partial(self._tell, wanted, reply_to), reply_to)
+
+    @handles
+    def near(self, message: Near, reply_to: ReplyTo[tuple[str, ...]]) -> None:
+        provider = message.model.partition("/")[0]
+        wanted = [provider] if provider in self._providers else []
+        self._ask_for(self._shelf.old(wanted))
+        unknown = [name for name in wanted if name not in self._shelf.known]
+        self._when_known(unknown, lambda: reply_to.reply(self._looks_like(message.model)), reply_to)
 
     async def handle_info(self, message: object) -> None:
         if isinstance(message, Piped) and isinstance(message.tag, str):
-            self._learn(message.tag, message)
+            self._shelf.learn(message.tag, message)
+            self._near.clear()
+            self._answer_next()
+        elif isinstance(message, _AnswerNext):
+            self._answer_next()
+
+    def _answer_next(self) -> None:
+        if self._shelf.answer_next():
+            self.send_after(0.0, _AnswerNext())
 
     def _wanted(self, names: Iterable[str]) -> list[str]:
         return [name for name in self._providers if name in names] if names else list(self._providers)
 
-    def _ask_again(self, providers: Iterable[str]) -> None:
-        """Ask those of whom nothing is known, or nothing of late."""
-        now_s = self.system.clock.monotonic()
-
-        def is_old(known: _Known) -> bool:
-            lasts_s = _LISTED_FOR_S if known.listing.unreachable is None else _FAILED_FOR_S
-            return now_s - known.at_s >= lasts_s
-
-        self._asking_for(name for name in providers if name not in self._known or is_old(self._known[name]))
-
-    def _asking_for(self, providers: Iterable[str]) -> None:
+    def _ask_for(self, providers: Iterable[str]) -> None:
         for name in providers:
-            if name not in self._asking:
-                self._asking.add(name)
-                before = self._known.get(name)
-                self.pipe_to_self(
-                    _listed(
-                        name,
-                        self._providers[name],
-                        ask=self._ask,
-                        before=before.listing if before is not None else Listing(),
-                        prices=self._table(),
-                        clock=self.system.clock,
-                    ),
-                    tag=name,
-                )
-
-    def _learn(self, name: str, piped: Piped) -> None:
-        self._asking.discard(name)
-        if piped.error is not None:
-            _log.error("listing models failed", provider=name, error=repr(piped.error))
-            failed = Listing(unreachable=f"its models could not be listed: {piped.error!r}")
-            self._known[name] = _Known(failed, (), self.system.clock.monotonic())
-        elif isinstance(piped.value, _Known):
-            self._known[name] = piped.value
-        for one in self._waiting:
-            one.providers.discard(name)
-        ready = [one for one in self._waiting if not one.providers]
-        self._waiting = [one for one in self._waiting if one.providers]
-        for one in ready:
-            if not one.reply_to.abandoned:
-                one.answer()
+            question = self._shelf.question(name, self._table())
+            if question is not None:
+                self.pipe_to_self(question, tag=name)
 
     def _when_known(
         self,
-        providers: Iterable[str],
-        answer: Callable[[], None],
-        reply_to: ReplyTo[Choice] | ReplyTo[tuple[ProviderModels, ...]],
+        providers: list[str],
+        answer: Callable[[], object],
+        reply_to: ReplyTo[Choice] | ReplyTo[tuple[ProviderModels, ...]] | ReplyTo[tuple[str, ...]],
     ) -> None:
-        missing = set(providers)
-        if not missing:
-            answer()
-            return
-        if len(self._waiting) >= _MAX_WAITING:
-            self._waiting = [one for one in self._waiting if not one.reply_to.abandoned]
-        if len(self._waiting) >= _MAX_WAITING:
-            reply_to.refuse(TooManyChoices(f"{_MAX_WAITING} calls wait until models are listed"))
-        else:
-            self._waiting.append(_Waiting(missing, answer, reply_to))
+        if not self._shelf.wait(providers, answer, lambda: reply_to.abandoned):
+            reply_to.refuse(TooManyChoices("too many calls wait until hosts have listed their models"))
 
     def _tell(self, wanted: list[str], reply_to: ReplyTo[tuple[ProviderModels, ...]]) -> None:
         now_s = self.system.clock.monotonic()
@@ -242,9 +191,9 @@ class Catalog(Actor):
             tuple(
                 ProviderModels(
                     provider=name,
-                    models=self._known[name].cards,
-                    unreachable=self._known[name].listing.unreachable,
-                    age_s=now_s - self._known[name].at_s,
+                    models=self._shelf.known[name].cards,
+                    unreachable=self._shelf.known[name].listing.unreachable,
+                    age_s=now_s - self._shelf.known[name].at_s,
                 )
                 for name in wanted
             )
@@ -264,9 +213,9 @@ class Catalog(Actor):
         unreachable = tuple(
             RejectedModel(name, known.listing.unreachable)
             for name in wanted
-            if (known := self._known[name]).listing.unreachable is not None
+            if (known := self._shelf.known[name]).listing.unreachable is not None
         )
-        today = _utc(self.system.clock).date()
+        today = utc(self.system.clock).date()
         while True:
             choice = choose(list(candidates.values()), message, today, unreachable)
             winner = candidates[choice.model]
@@ -282,7 +231,7 @@ class Catalog(Actor):
         found: dict[str, Candidate] = {}
         for name in wanted:
             load = in_flight.get(name, 0) / self._providers[name].limits.most_in_flight
-            for card in self._known[name].cards:
+            for card in self._shelf.known[name].cards:
                 record = self._records.known(name, card.model)
                 found[card.name] = Candidate(
                     card,
@@ -306,7 +255,7 @@ class Catalog(Actor):
             name,
             self._providers,
             self._table(),
-            _utc(self.system.clock),
+            utc(self.system.clock),
             records=self._records,
             aliases=self._aliases,
         )
@@ -317,31 +266,27 @@ class Catalog(Actor):
     def _warn_if_retired(self, route: Route) -> None:
         """Say once of a model that its date has come; whether it still answers, its provider knows."""
         name = f"{route.provider}/{route.model}"
-        known = self._known.get(route.provider)
+        known = self._shelf.known.get(route.provider)
         listed = next((c.retires for c in known.cards if c.model == route.model), None) if known else None
         own = configured_model(route.settings.models, route.model)
         retires = listed or (own.retires if own else None) or retirement(route.provider, route.model)
-        if retires is not None and retires <= _utc(self.system.clock).date() and name not in self._warned:
+        if retires is not None and retires <= utc(self.system.clock).date() and name not in self._warned:
             if len(self._warned) < _MAX_ROUTES:
                 self._warned.add(name)
             _log.warning("model retired", model=name, retired=retires.isoformat())
 
+    def _looks_like(self, name: str) -> tuple[str, ...]:
+        found = self._near.get(name)
+        if found is None:
+            if len(self._near) >= _MAX_NEAR:
+                self._near.clear()
+            provider, _, model = name.partition("/")
+            known = self._shelf.known.get(provider)
+            listed = [card.model for card in known.cards if card.listed] if known is not None else []
+            near = [f"{provider}/{one}" for one in get_close_matches(model, listed) if one != model]
+            found = self._near[name] = (*get_close_matches(name, self._aliases), *near)
+        return found
+
     def _table(self) -> PriceTable:
         assert self._prices is not None, "init() loads the table"
         return self._prices
-
-
-def _utc(clock: Clock) -> datetime:
-    return datetime.fromtimestamp(clock.time(), UTC)
-
-
-async def _listed(
-    name: str, settings: ProviderSettings, *, ask: Ask, before: Listing, prices: PriceTable, clock: Clock
-) -> _Known:
-    """What a provider lists now, and the cards of its models; where it cannot be asked, of those it had before."""
-    listing = await ask(name)
-    if listing.unreachable is not None:
-        listing = structs.replace(listing, models=before.models)
-    # Looking up a thousand prices takes longer than the loop may be held.
-    cards = await anyio.to_thread.run_sync(cards_of, name, settings, listing, prices, _utc(clock))
-    return _Known(listing, cards, clock.monotonic())
