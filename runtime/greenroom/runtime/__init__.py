@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from greenroom.runtime.runtime import Runtime as Runtime
     from greenroom.runtime.session import ExportedSession as ExportedSession
     from greenroom.runtime.session import Session as Session
+    from greenroom.runtime.sync import SyncEventStream as SyncEventStream
+    from greenroom.runtime.sync import SyncRuntime as SyncRuntime
 
 _HOMES = {
     "AnswerInvalid": "greenroom.actors.structured",
@@ -91,6 +93,8 @@ _HOMES = {
     "Started": "greenroom.actors.events",
     "Strategy": "greenroom.actors.catalog",
     "StreamEvent": "greenroom.actors.events",
+    "SyncEventStream": "greenroom.runtime.sync",
+    "SyncRuntime": "greenroom.runtime.sync",
     "TextDelta": "greenroom.actors.events",
     "Tool": "greenroom.actors.tools",
     "ToolCall": "greenroom.actors.events",
