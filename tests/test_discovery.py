@@ -131,19 +131,38 @@ class TestProbe:
         assert asked == [path]
         assert (found.models, found.listed) == (("m",), (ListedModel("m", 9),))
 
-    async def test_a_wire_without_a_listing_is_not_asked_for_one(self) -> None:
+    async def test_bedrocks_models_and_profiles_are_one_list(self) -> None:
+        lists = {
+            b"/v1/foundation-models": b'{"modelSummaries":[{"modelId":"a","inferenceTypesSupported":["ON_DEMAND"]},'
+            b'{"modelId":"b","inferenceTypesSupported":["INFERENCE_PROFILE"]}]}',
+            b"/v1/inference-profiles?maxResults=1000": b'{"inferenceProfileSummaries":[{"inferenceProfileId":"eu.b"}]}',
+        }
+
+        async def tell(request: bytes, writer: asyncio.StreamWriter) -> None:
+            assert f"Authorization: Bearer {CANARY}".encode() in request
+            body = lists.get(request.split()[1])
+            again = b"GET /v1/models HTTP/1.1\r\n"
+            await answer(body or b"", "200 OK" if body else "403 Forbidden")(again, writer)
+
+        async with serving(tell) as url:
+            host = structs.replace(HOSTS["bedrock"], base_url=url)
+            assert (await probe(host, Secret(CANARY))).models == ("a", "eu.b")
+            del lists[b"/v1/inference-profiles?maxResults=1000"]
+            assert (await probe(host, Secret(CANARY))).models == ("a",)
+
+    async def test_who_may_not_list_models_may_ask_them_all_the_same(self) -> None:
         asked: list[bytes] = []
 
         async def refuse(request: bytes, writer: asyncio.StreamWriter) -> None:
             asked.append(request)
-            await answer(b"", "403 Forbidden")(request, writer)
+            await answer(b"", "403 Forbidden")(b"GET /v1/models HTTP/1.1\r\n", writer)
 
         async with serving(refuse) as url:
             host = structs.replace(HOSTS["bedrock"], base_url=url)
             found = await probe(host, Secret(CANARY))
         assert not found.refuses_key
         assert "does not list its models" in str(found.problem)
-        assert asked == []
+        assert len(asked) == 1
 
     async def test_no_http_at_all(self) -> None:
         async def babble(request: bytes, writer: asyncio.StreamWriter) -> None:

@@ -79,6 +79,7 @@ async def test_a_signature_is_the_one_that_amazons_rules_give() -> None:
     [
         ("https://bedrock-runtime.eu-west-1.amazonaws.com", "eu-west-1"),
         ("https://bedrock-runtime-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+        ("https://bedrock.eu-west-3.amazonaws.com", "eu-west-3"),
         ("https://vpce-1.bedrock-runtime.us-west-2.vpce.amazonaws.com", "us-west-2"),
         ("http://127.0.0.1:4566", "sa-east-1"),
     ],

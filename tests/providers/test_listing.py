@@ -6,7 +6,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from greenroom.actors.providers import RejectedAnswer
-from greenroom.actors.providers.listing import PATHS, ListedModel, decode_listing
+from greenroom.actors.providers.hosts import HOSTS
+from greenroom.actors.providers.listing import PATHS, ListedModel, decode_listing, listing_urls
 from greenroom.actors.settings import Capabilities, ProviderSettings
 
 Json = dict[str, Any]
@@ -178,3 +179,50 @@ def test_what_is_no_list_is_rejected(body: bytes) -> None:
 
 def test_every_wire_says_where_its_models_are_listed() -> None:
     assert sorted(PATHS) == sorted(get_args(get_type_hints(ProviderSettings)["wire"]))
+
+
+def test_amazon_lists_beside_the_host_that_runs() -> None:
+    assert listing_urls(HOSTS["bedrock"]) == (
+        "https://bedrock.us-east-1.amazonaws.com/foundation-models",
+        "https://bedrock.us-east-1.amazonaws.com/inference-profiles?maxResults=1000",
+    )
+    assert listing_urls(HOSTS["groq"]) == ("https://api.groq.com/openai/v1/models",)
+
+
+def test_bedrocks_models_are_those_that_answer_by_their_own_name() -> None:
+    titan: Json = {
+        "modelArn": "arn:aws:bedrock:us-east-1::foundation-model/amazon.titan-embed-text-v2:0",
+        "modelId": "amazon.titan-embed-text-v2:0",
+        "modelName": "Titan Text Embeddings V2",
+        "inputModalities": ["TEXT"],
+        "outputModalities": ["EMBEDDING"],
+        "inferenceTypesSupported": ["ON_DEMAND"],
+        "modelLifecycle": {"status": "LEGACY", "endOfLifeTime": "2027-02-01T00:00:00Z"},
+    }
+    nova: Json = {
+        "modelId": "amazon.nova-pro-v1:0",
+        "inputModalities": ["TEXT", "IMAGE"],
+        "outputModalities": ["TEXT"],
+        "responseStreamingSupported": True,
+        "inferenceTypesSupported": ["ON_DEMAND", "PROVISIONED"],
+        "modelLifecycle": {"status": "ACTIVE"},
+    }
+    by_profile: Json = {
+        "modelId": "anthropic.claude-opus-5-v1:0",
+        "inferenceTypesSupported": ["INFERENCE_PROFILE"],
+    }
+    assert decode_listing(json.dumps({"modelSummaries": [titan, nova, by_profile]}).encode()) == (
+        ListedModel(
+            "amazon.titan-embed-text-v2:0",
+            retires="2027-02-01",
+            capabilities=Capabilities(chat=False, embeddings=True, vision=False),
+        ),
+        ListedModel(
+            "amazon.nova-pro-v1:0",
+            capabilities=Capabilities(chat=True, embeddings=False, vision=True, streaming=True),
+        ),
+    )
+    profile = {"inferenceProfileId": "us.anthropic.claude-opus-5-v1:0", "inferenceProfileName": "US Opus"}
+    assert decode_listing(json.dumps({"inferenceProfileSummaries": [profile]}).encode()) == (
+        ListedModel("us.anthropic.claude-opus-5-v1:0"),
+    )

@@ -28,7 +28,7 @@ class AwsSigner:
 
     def __init__(self, base_url: str, service: str = "bedrock") -> None:
         names = (urlsplit(base_url).hostname or "").split(".")
-        places = [names[at + 1] for at, name in enumerate(names[:-1]) if name.startswith("bedrock-runtime")]
+        places = [names[at + 1] for at, name in enumerate(names[:-1]) if name.startswith("bedrock")]
         self._region = places[0] if places else ""
         self._service = service
         self._finding = asyncio.Lock()

@@ -12,12 +12,14 @@ from urllib.parse import urlsplit
 import aiohttp
 from msgspec import Struct, structs
 
+from greenroom.actors.events import ProviderFailed
 from greenroom.actors.local import list_local
 from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS, RUN_HERE, SIMULATOR
-from greenroom.actors.providers.listing import PATHS, ListedModel, Listing, decode_listing
+from greenroom.actors.providers.listing import ListedModel, Listing, decode_listing, listing_urls
 from greenroom.actors.providers.wire import RejectedAnswer
 from greenroom.actors.providers.wires import codec_for
 from greenroom.actors.settings import LocalServing, ProviderSettings, Secret, Settings
+from greenroom.actors.signing import AwsSigner
 from greenroom.runtime.config import CONFIG_FILE, ConfigError, check_url, key_variable, read_key
 
 LOCAL_TIMEOUT_S = 1.0
@@ -176,17 +178,25 @@ async def probe(host: ProviderSettings, key: Secret | None, timeout_s: float | N
         key: its key, where it takes one.
         timeout_s: for everything; None: a second on this machine, ten elsewhere.
     """
-    path = PATHS[host.wire]
-    if path is None:
-        return Probe(
-            status=404,
-            problem=f"{host.base_url} does not list its models; whether it answers shows when asked",
-        )
     if timeout_s is None:
         timeout_s = LOCAL_TIMEOUT_S if is_local(host.base_url) else REMOTE_TIMEOUT_S
+    first, *others = listing_urls(host)
+    found = await _probe(host, first, key, timeout_s)
+    if found.problem is None:
+        for more in await asyncio.gather(*(_probe(host, url, key, timeout_s) for url in others)):
+            found = structs.replace(
+                found,
+                models=(*(found.models or ()), *(more.models or ())),
+                listed=(*found.listed, *more.listed),
+            )
+    return found
+
+
+async def _probe(host: ProviderSettings, url: str, key: Secret | None, timeout_s: float) -> Probe:
     headers = {"Accept": "application/json", **codec_for("", host).session_headers(key)}
-    url = host.base_url.rstrip("/") + path
     try:
+        if host.sign == "aws":
+            headers |= await AwsSigner(url).headers("GET", url, b"")
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s), headers=headers) as session,
             session.get(url, allow_redirects=False) as response,
@@ -199,6 +209,8 @@ async def probe(host: ProviderSettings, key: Secret | None, timeout_s: float | N
             date = response.headers.get("Date")
             # Long lists take longer to read than the loop may be held.
             return await asyncio.to_thread(_read, response.status, date, body, host, url)
+    except ProviderFailed as failure:
+        return Probe(problem=failure.error.message)
     except TimeoutError:
         return Probe(problem=f"no answer from {url} within {timeout_s:g} s")
     except aiohttp.ClientConnectorError as error:
@@ -208,6 +220,10 @@ async def probe(host: ProviderSettings, key: Secret | None, timeout_s: float | N
 
 
 def _read(status: int, date: str | None, body: bytes, host: ProviderSettings, url: str) -> Probe:
+    if status == 403 and host.wire == "bedrock-converse":
+        # Who may ask a model may not, for that, list them.
+        problem = f"{host.base_url} does not list its models to this key; whether it answers shows when asked"
+        return Probe(status=404, date=date, problem=problem)
     if status in {401, 403}:
         mend = (
             f": mend {host.api_key_env or host.api_key_file}" if host.api_key_env or host.api_key_file else ""

@@ -13,18 +13,27 @@ from msgspec import Struct
 
 from greenroom.actors.providers.faults import excerpt
 from greenroom.actors.providers.wire import RejectedAnswer
-from greenroom.actors.settings import Capabilities
+from greenroom.actors.settings import Capabilities, ProviderSettings
 
-PATHS: dict[str, str | None] = {
-    "openai-chat": "/models",
-    "openai-responses": "/models",
-    "anthropic-messages": "/models?limit=1000",
-    "gemini": "/models?pageSize=1000",
-    "ollama": "/api/tags",
-    # Bedrock lists its models at another host, to signed requests alone.
-    "bedrock-converse": None,
+PATHS: dict[str, tuple[str, ...]] = {
+    "openai-chat": ("/models",),
+    "openai-responses": ("/models",),
+    "anthropic-messages": ("/models?limit=1000",),
+    "gemini": ("/models?pageSize=1000",),
+    "ollama": ("/api/tags",),
+    # Many models of Bedrock's can be asked by an inference profile alone, and these are a list of their own.
+    "bedrock-converse": ("/foundation-models", "/inference-profiles?maxResults=1000"),
 }
-"""Where each wire lists its models, below the base URL; None where it does not. Lists that have pages fit the first."""
+"""Where each wire lists its models, below the base URL, the list without which there is none first. Lists that have
+pages fit the first."""
+
+
+def listing_urls(host: ProviderSettings) -> tuple[str, ...]:
+    """Where a host lists its models. Amazon does so at the host beside the one that runs them."""
+    base_url = host.base_url.rstrip("/")
+    if host.wire == "bedrock-converse":
+        base_url = base_url.replace("//bedrock-runtime", "//bedrock", 1)
+    return tuple(base_url + path for path in PATHS[host.wire])
 
 
 class ListedModel(Struct, frozen=True):
@@ -75,11 +84,20 @@ class _Entry(Struct, gc=False):
     supports_image_input: object = None  # Fireworks
     supports_tools: object = None  # Fireworks
     providers: object = None  # Hugging Face
+    modelId: str | None = None  # noqa: N815 - Bedrock's names, as those below
+    inferenceProfileId: str | None = None  # noqa: N815
+    modelLifecycle: object = None  # noqa: N815
+    inferenceTypesSupported: object = None  # noqa: N815
+    inputModalities: object = None  # noqa: N815
+    outputModalities: object = None  # noqa: N815
+    responseStreamingSupported: object = None  # noqa: N815
 
 
 class _Listing(Struct, gc=False):
     data: list[_Entry] | None = None
     models: list[_Entry] | None = None
+    modelSummaries: list[_Entry] | None = None  # noqa: N815 - Bedrock's name
+    inferenceProfileSummaries: list[_Entry] | None = None  # noqa: N815 - likewise
 
 
 _decode = msgspec.json.Decoder(_Listing | list[_Entry]).decode
@@ -99,19 +117,25 @@ def decode_listing(body: bytes) -> tuple[ListedModel, ...]:
     entries = _entries(found)
     if entries is None:
         raise RejectedAnswer(f"no list of models; the body begins {excerpt(body)!r}")
-    return tuple(
-        _model(name, entry) for entry in entries if entry.lifecycle != "retired" and (name := _name(entry))
-    )
+    return tuple(_model(name, entry) for entry in entries if _can_be_asked(entry) and (name := _name(entry)))
 
 
 def _entries(found: "_Listing | list[_Entry]") -> list[_Entry] | None:
     if isinstance(found, _Listing):
-        return found.models if found.data is None else found.data
+        lists = (found.data, found.models, found.modelSummaries, found.inferenceProfileSummaries)
+        return next((entries for entries in lists if entries is not None), None)
     return found
 
 
+def _can_be_asked(entry: _Entry) -> bool:
+    """Whether it answers by the name that it is listed under: some of Bedrock's do by a profile's alone."""
+    ways = entry.inferenceTypesSupported
+    return entry.lifecycle != "retired" and not (isinstance(ways, list) and "ON_DEMAND" not in ways)
+
+
 def _name(entry: _Entry) -> str:
-    return entry.id or (entry.name or "").removeprefix("models/")
+    bedrocks = entry.modelId or entry.inferenceProfileId
+    return entry.id or bedrocks or (entry.name or "").removeprefix("models/")
 
 
 def _model(name: str, entry: _Entry) -> ListedModel:
@@ -135,7 +159,16 @@ def _model(name: str, entry: _Entry) -> ListedModel:
         retires=next(
             filter(
                 None,
-                map(_date, (entry.retires_at, entry.deprecation, entry.shutdown_date, entry.expiration_date)),
+                map(
+                    _date,
+                    (
+                        entry.retires_at,
+                        entry.deprecation,
+                        entry.shutdown_date,
+                        entry.expiration_date,
+                        _field(entry.modelLifecycle, "endOfLifeTime"),
+                    ),
+                ),
             ),
             None,
         ),
@@ -153,6 +186,14 @@ def _capabilities(entry: _Entry) -> Capabilities:
         return _of_words(frozenset(map(str, cast("list[object]", said))))
     if entry.architecture is not None:
         return _of_openrouter(entry)
+    if isinstance(entry.outputModalities, list):
+        takes = entry.inputModalities
+        return Capabilities(
+            chat="TEXT" in entry.outputModalities,
+            embeddings="EMBEDDING" in entry.outputModalities,
+            vision="IMAGE" in takes if isinstance(takes, list) else None,
+            streaming=_flag(entry.responseStreamingSupported),
+        )
     if isinstance(entry.supportedGenerationMethods, list):
         methods = cast("list[object]", entry.supportedGenerationMethods)
         return Capabilities(
