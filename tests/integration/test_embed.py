@@ -17,6 +17,8 @@ from tests.integration.upstream import Asked, Upstream
 from greenroom.actors.ledger import BudgetExceeded
 from greenroom.actors.settings import PriceSettings, ProviderSettings, Retries, Settings, StorageSettings
 from greenroom.runtime import Embeddings, ProviderFailed, Runtime, Usage
+from greenroom.runtime.simulator import Simulator, SimulatorSettings
+from greenroom.runtime.testing import settings_for
 
 pytestmark = pytest.mark.anyio
 PRICE = PriceSettings(input="0.02", output="0")
@@ -144,3 +146,15 @@ async def test_a_provider_without_embeddings_says_so(tmp_path: Path) -> None:
         with pytest.raises(ProviderFailed, match="no embeddings"):
             await rt.embed("p/m", "a")
     assert upstream.asked == []
+
+
+async def test_bedrocks_titan_is_asked_text_by_text(tmp_path: Path) -> None:
+    model = "amazon.titan-embed-text-v2:0"
+    async with Simulator(SimulatorSettings(also_serve=(model,))) as simulator:
+        settings = settings_for(simulator, tmp_path, wire="bedrock-converse", prices={"*": PRICE})
+        async with Runtime(settings, environ={}) as rt:
+            found = await rt.embed(f"scripted/{model}", ["rain", "sun", "rain"], dimensions=16)
+        assert simulator.statistics().requests == 3
+    assert found[0] == found[2] != found[1]
+    assert [len(vector) for vector in found] == [16] * 3
+    assert found.cost_usd == Decimal("0.02") * found.usage.input_tokens / 10**6 > 0

@@ -34,6 +34,8 @@ from greenroom.actors.providers.embeddings import (
 
 Json = dict[str, Any]
 OPENAI, GEMINI, OLLAMA = OpenAIChat("p", embeddings_base64=True), Gemini("p"), Ollama("p")
+BEDROCK = BedrockConverse("p")
+TITAN, COHERE = "amazon.titan-embed-text-v2:0", "us.cohere.embed-v4:0"
 TWO = EmbeddingRequest(model="p/m", inputs=("a", "ü"))
 
 
@@ -88,6 +90,38 @@ def test_what_is_asked(codec: EmbeddingCodec, request_: EmbeddingRequest, path: 
     assert (wire.method, wire.path, json.loads(wire.body)) == ("POST", path, body)
 
 
+@pytest.mark.parametrize(
+    ("model", "path", "inputs", "body"),
+    [
+        (TITAN, "/model/amazon.titan-embed-text-v2%3A0/invoke", 1, {"inputText": "a", "dimensions": 8}),
+        (
+            COHERE,
+            "/model/us.cohere.embed-v4%3A0/invoke",
+            96,
+            {
+                "texts": ["a"],
+                "input_type": "search_document",
+                "truncate": "NONE",
+                "embedding_types": ["float"],
+                "output_dimension": 8,
+            },
+        ),
+    ],
+)
+def test_bedrock_is_asked_in_the_words_of_whose_model_it_is(
+    model: str, path: str, inputs: int, body: Json
+) -> None:
+    wire = BEDROCK.encode_embeddings(EmbeddingRequest(model="p/m", inputs=("a",), dimensions=8), model)
+    assert (wire.path, json.loads(wire.body)) == (path, body)
+    assert BEDROCK.max_embedding_inputs(model) == inputs
+
+
+def test_bedrocks_other_models_are_not_known_to_embed() -> None:
+    with pytest.raises(ProviderFailed, match="Titan and Cohere") as failed:
+        BEDROCK.encode_embeddings(TWO, "amazon.nova-pro-v1:0")
+    assert (failed.value.error.kind, failed.value.error.param) == ("unsupported_capability", "model")
+
+
 @pytest.mark.parametrize("codec", [GEMINI, OLLAMA])
 def test_base64_is_refused_where_there_is_none(codec: EmbeddingCodec) -> None:
     with pytest.raises(ProviderFailed, match="encoding") as failed:
@@ -96,7 +130,7 @@ def test_base64_is_refused_where_there_is_none(codec: EmbeddingCodec) -> None:
     codec.encode_embeddings(EmbeddingRequest(model="p/m", inputs=("a",), encoding="float"), "m")
 
 
-@pytest.mark.parametrize("codec", [AnthropicMessages("p"), BedrockConverse("p")])
+@pytest.mark.parametrize("codec", [AnthropicMessages("p")])
 def test_a_wire_without_embeddings_says_so(codec: Codec) -> None:
     with pytest.raises(ProviderFailed, match="no embeddings") as failed:
         embedding_codec(codec, "p", "m")
@@ -116,6 +150,11 @@ def test_what_is_read() -> None:
     ollama = {"model": "m", "embeddings": [[0.5, -1], [0.25, 3]], "total_duration": 1, "prompt_eval_count": 4}
     got = OLLAMA.decode_embeddings(json.dumps(ollama).encode())
     assert (got.vectors, got.usage, got.usage_reported, got.model) == (ours, Usage(4), True, "m")
+    titan = BEDROCK.decode_embeddings(b'{"embedding":[0.5,-1],"inputTextTokenCount":4}')
+    assert (titan.vectors, titan.usage, titan.usage_reported) == (ours[:1], Usage(4), True)
+    for cohere in (b'{"embeddings":[[0.5,-1],[0.25,3]]}', b'{"embeddings":{"float":[[0.5,-1],[0.25,3]]}}'):
+        got = BEDROCK.decode_embeddings(cohere)
+        assert (got.vectors, got.usage_reported) == (ours, False)
 
 
 def test_vectors_stand_where_their_inputs_do() -> None:
@@ -158,7 +197,7 @@ def test_what_are_no_vectors_is_rejected(body: bytes) -> None:
         OPENAI.decode_embeddings(body)
 
 
-@pytest.mark.parametrize("codec", [GEMINI, OLLAMA])
+@pytest.mark.parametrize("codec", [GEMINI, OLLAMA, BEDROCK])
 @pytest.mark.parametrize(
     "body",
     [

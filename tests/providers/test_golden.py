@@ -112,7 +112,12 @@ def test_every_wire_has_its_files_whole_streamed_and_of_embeddings() -> None:
     }
     assert {wire for wire, form in forms if form == "answer"} == set(CODECS)
     assert {wire for wire, form in forms if form == "stream"} == set(CODECS)
-    assert {wire for wire, form in forms if form == "embeddings"} == {"gemini", "ollama", "openai-chat"}
+    assert {wire for wire, form in forms if form == "embeddings"} == {
+        "bedrock-converse",
+        "gemini",
+        "ollama",
+        "openai-chat",
+    }
 
 
 def test_every_class_of_usage_is_in_some_file() -> None:

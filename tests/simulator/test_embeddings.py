@@ -44,6 +44,15 @@ EMBEDDERS = {
         gemini_body,
         lambda answer: [row["values"] for row in answer["embeddings"]],
     ),
+    "bedrock": Embedder(
+        "/model/fast/invoke",
+        lambda texts, dimensions: {
+            "texts": texts,
+            "input_type": "search_document",
+            "output_dimension": dimensions,
+        },
+        lambda answer: answer["embeddings"]["float"],
+    ),
     "ollama": Embedder(
         "/api/embed",
         lambda texts, dimensions: {"model": "fast:latest", "input": texts, "dimensions": dimensions},
@@ -137,6 +146,13 @@ async def test_gemini_embeds_one(client: Client) -> None:
     body = {"content": {"parts": [{"text": TEXTS[0]}]}}
     one = (await client.send("POST", "/v1beta/models/fast:embedContent", json=body)).json
     assert [len(one["embedding"]["values"]), list(one)] == [256, ["embedding"]]
+
+
+async def test_titan_embeds_one(client: Client) -> None:
+    body = {"inputText": TEXTS[0], "dimensions": 64}
+    one = (await client.send("POST", "/model/fast/invoke", json=body)).json
+    assert [len(one["embedding"]), one["inputTextTokenCount"]] == [64, 5]
+    assert (await client.send("POST", "/model/fast/invoke", json={"inputText": ""})).status == 400
 
 
 async def test_the_official_client_reads_both_forms() -> None:

@@ -81,7 +81,7 @@ async def embed_in_parts(request: EmbeddingRequest, route: Route, ask: _Ask) -> 
     check_inputs(request, route.provider)
     codec = embedding_codec(route.codec, route.provider, route.model)
     found = Embeddings(route.provider, route.model)
-    for inputs in parts(request.inputs, codec.max_embedding_inputs):
+    for inputs in parts(request.inputs, codec.max_embedding_inputs(route.model)):
         wire = codec.encode_embeddings(structs.replace(request, inputs=inputs), route.model)
         try:
             await ask(found, wire, partial(decode_all, codec, len(inputs)))

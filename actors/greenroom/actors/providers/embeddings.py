@@ -49,8 +49,9 @@ class EmbeddingAnswer(Struct, frozen=True, kw_only=True):
 class EmbeddingCodec(Protocol):
     """The part of a wire that embeds. Wires without it have no embeddings."""
 
-    max_embedding_inputs: int
-    """Inputs that one request may hold."""
+    def max_embedding_inputs(self, model: str) -> int:
+        """Inputs that one request to `model` may hold."""
+        ...
 
     def encode_embeddings(self, request: EmbeddingRequest, model: str) -> WireRequest:
         """The request's bytes.

@@ -11,6 +11,7 @@ from greenroom.runtime.simulator.serving import Service
 from greenroom.runtime.simulator.wires import (
     ANTHROPIC,
     BEDROCK,
+    BEDROCK_EMBEDDINGS,
     GEMINI,
     GEMINI_EMBEDDINGS,
     OLLAMA,
@@ -64,6 +65,7 @@ class Routes:
         }
         self._converse: dict[str, Route] = {"POST": (BEDROCK, service.ask)}
         self._counted: dict[str, Route] = {"POST": (BEDROCK, partial(service.count_tokens, BEDROCK.counted))}
+        self._invoked: dict[str, Route] = {"POST": (BEDROCK_EMBEDDINGS, service.ask)}
         self._foundation_model: dict[str, Route] = {"GET": (BEDROCK, service.retrieve_model)}
         count = partial(service.count_tokens, GEMINI.counted)
         self._of_a_model: dict[str, dict[str, Route]] = {
@@ -102,6 +104,8 @@ class Routes:
             return self._converse
         if path.startswith("/model/") and path.endswith("/count-tokens"):
             return self._counted
+        if path.startswith("/model/") and path.endswith("/invoke"):
+            return self._invoked
         if path.startswith("/foundation-models/"):
             return self._foundation_model
         version, _, model = path.partition("/models/")

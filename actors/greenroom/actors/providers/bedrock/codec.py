@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw, structs
 
 from greenroom.actors.events import ProviderError, ToolCall, Usage
 from greenroom.actors.providers.accumulate import chat_completion
+from greenroom.actors.providers.bedrock import embeddings
 from greenroom.actors.providers.bedrock.answer import (
     Reasoning,
     ServiceTier,
@@ -26,6 +27,7 @@ from greenroom.actors.providers.bedrock.request import body_of
 from greenroom.actors.providers.bedrock.stream import ConverseStreamDecoder
 from greenroom.actors.providers.chat import ChatRequest
 from greenroom.actors.providers.counting import Counting, input_of, kept
+from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest, no_base64
 from greenroom.actors.providers.faults import excerpt
 from greenroom.actors.providers.options import RequestReader
 from greenroom.actors.providers.wire import Completion, RejectedAnswer, WireRequest
@@ -124,6 +126,20 @@ class BedrockConverse(Counting):
     def stream_decoder(self) -> ConverseStreamDecoder:
         """See `Codec.stream_decoder`."""
         return ConverseStreamDecoder()
+
+    def max_embedding_inputs(self, model: str) -> int:
+        """See `EmbeddingCodec.max_embedding_inputs`."""
+        return embeddings.max_inputs(model)
+
+    def encode_embeddings(self, request: EmbeddingRequest, model: str) -> WireRequest:
+        """See `EmbeddingCodec.encode_embeddings`."""
+        no_base64(request, self._provider, model)
+        body = embeddings.body_of(request, self._provider, model)
+        return WireRequest(f"/model/{quote(model, safe='')}/invoke", body)
+
+    def decode_embeddings(self, body: bytes) -> EmbeddingAnswer:
+        """See `EmbeddingCodec.decode_embeddings`."""
+        return embeddings.decode(body)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ProviderError:
         """See `Codec.failure`."""

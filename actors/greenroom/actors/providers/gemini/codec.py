@@ -35,7 +35,6 @@ class Gemini(Counting):
     """
 
     request_id_header = "x-request-id"
-    max_embedding_inputs = embeddings.MAX_INPUTS
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
@@ -82,6 +81,10 @@ class Gemini(Counting):
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ProviderError:
         """See `Codec.failure`."""
         return failure(self._provider, status, headers, body, now_s)
+
+    def max_embedding_inputs(self, model: str) -> int:
+        """See `EmbeddingCodec.max_embedding_inputs`."""
+        return embeddings.MAX_INPUTS
 
     def encode_embeddings(self, request: EmbeddingRequest, model: str) -> WireRequest:
         """See `EmbeddingCodec.encode_embeddings`."""

@@ -86,7 +86,6 @@ class Ollama:
     """
 
     request_id_header = "x-request-id"
-    max_embedding_inputs = embeddings.MAX_INPUTS
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
@@ -131,6 +130,10 @@ class Ollama:
             request_id=headers.get(self.request_id_header),
             retry_after_s=retry_after_s(headers, now_s),
         )
+
+    def max_embedding_inputs(self, model: str) -> int:
+        """See `EmbeddingCodec.max_embedding_inputs`."""
+        return embeddings.MAX_INPUTS
 
     def encode_embeddings(self, request: EmbeddingRequest, model: str) -> WireRequest:
         """See `EmbeddingCodec.encode_embeddings`."""

@@ -94,7 +94,6 @@ class OpenAIChat:
     """
 
     request_id_header = "x-request-id"
-    max_embedding_inputs = embeddings.MAX_INPUTS
 
     def __init__(
         self,
@@ -191,6 +190,10 @@ class OpenAIChat:
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ProviderError:
         """See `Codec.failure`."""
         return failure(self._provider, status, headers, body, now_s)
+
+    def max_embedding_inputs(self, model: str) -> int:
+        """See `EmbeddingCodec.max_embedding_inputs`."""
+        return embeddings.MAX_INPUTS
 
     def encode_embeddings(self, request: EmbeddingRequest, model: str) -> WireRequest:
         """See `EmbeddingCodec.encode_embeddings`."""

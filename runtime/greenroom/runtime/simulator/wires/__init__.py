@@ -2,7 +2,12 @@
 
 from greenroom.runtime.simulator.wires.anthropic import AnthropicWire
 from greenroom.runtime.simulator.wires.bedrock import BedrockWire
-from greenroom.runtime.simulator.wires.embeddings import GeminiEmbeddings, OllamaEmbeddings, OpenAIEmbeddings
+from greenroom.runtime.simulator.wires.embeddings import (
+    BedrockEmbeddings,
+    GeminiEmbeddings,
+    OllamaEmbeddings,
+    OpenAIEmbeddings,
+)
 from greenroom.runtime.simulator.wires.errors import WireError
 from greenroom.runtime.simulator.wires.gemini import GeminiWire
 from greenroom.runtime.simulator.wires.ollama import OllamaWire
@@ -19,10 +24,12 @@ BEDROCK = BedrockWire()
 OPENAI_EMBEDDINGS = OpenAIEmbeddings()
 GEMINI_EMBEDDINGS = GeminiEmbeddings()
 OLLAMA_EMBEDDINGS = OllamaEmbeddings()
+BEDROCK_EMBEDDINGS = BedrockEmbeddings()
 
 __all__ = [
     "ANTHROPIC",
     "BEDROCK",
+    "BEDROCK_EMBEDDINGS",
     "GEMINI",
     "GEMINI_EMBEDDINGS",
     "OLLAMA",

@@ -1,7 +1,9 @@
-"""Embeddings on the wires that have them: OpenAI's /v1/embeddings, Gemini's embedContent, Ollama's /api/embed.
+"""Embeddings on the wires that have them: OpenAI's /v1/embeddings, Gemini's embedContent, Ollama's /api/embed, and
+Bedrock's /model/MODEL/invoke.
 
 Source: OpenAI's published OpenAPI specification (CreateEmbeddingRequest), the reference of the Gemini API
-(models.embedContent, models.batchEmbedContents), Ollama's API documentation.
+(models.embedContent, models.batchEmbedContents), Ollama's API documentation, Amazon Bedrock's user guide (Titan Text
+Embeddings, Cohere Embed).
 """
 
 import base64
@@ -12,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from greenroom.runtime.simulator.engine import MAX_DIMENSIONS, Answer, Json, Question, Turn
+from greenroom.runtime.simulator.wires.bedrock import BedrockWire
 from greenroom.runtime.simulator.wires.errors import WireError
 from greenroom.runtime.simulator.wires.gemini import GeminiWire
 from greenroom.runtime.simulator.wires.ollama import OllamaWire
@@ -140,6 +143,42 @@ class OllamaEmbeddings(OllamaWire):
                 "prompt_eval_count": answer.prompt_tokens,
             }
         )
+
+
+class _TitanBody(msgspec.Struct, rename="camel"):
+    input_text: _Text
+    dimensions: _Dimensions | None = None
+    normalize: bool | None = None
+
+
+class _CohereBody(msgspec.Struct):
+    texts: Annotated[list[_Text], Meta(min_length=1, max_length=96)]
+    input_type: Literal["search_document", "search_query", "classification", "clustering"]
+    truncate: Literal["NONE", "START", "END"] | None = None
+    embedding_types: list[Literal["float"]] | None = None
+    output_dimension: _Dimensions | None = None
+
+
+class BedrockEmbeddings(BedrockWire):
+    """See `Wire`. Titan's one text or Cohere's many, whatever the model is called."""
+
+    def parse(self, body: bytes, head: Head) -> Asked:
+        model = head.path.removeprefix("/model/").removesuffix("/invoke")
+        fields = json_object(body)
+        if "texts" in fields:
+            many = convert(fields, _CohereBody)
+            form = "many"
+            return _asked(
+                fields, "texts", model=model, texts=many.texts, dimensions=many.output_dimension, form=form
+            )
+        one = convert(fields, _TitanBody)
+        texts = [one.input_text]
+        return _asked(fields, "inputText", model=model, texts=texts, dimensions=one.dimensions, form="one")
+
+    def whole(self, asked: Asked, answer: Answer) -> bytes:
+        if asked.form == "many":
+            return _encode({"embeddings": {"float": answer.vectors}, "response_type": "embeddings_by_type"})
+        return _encode({"embedding": answer.vectors[0], "inputTextTokenCount": answer.prompt_tokens})
 
 
 def _asked(
