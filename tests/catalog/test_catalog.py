@@ -281,12 +281,16 @@ async def test_a_model_past_its_date_is_warned_of_once_and_never_chosen() -> Non
 async def test_names_that_look_like_one_that_was_not_found() -> None:
     hosts = Hosts(acme=listing("small-chat", "large-chat", "embedder"))
     aliases = flattened({"smal": "acme/small-chat"})
+    providers = {"acme": PRICED, "openai": ProviderSettings(base_url=URL)}
     async with ActorSystem() as system:
-        catalog = await system.start(Catalog, {"acme": PRICED, "b": PRICED}, Records(), hosts.ask, aliases)
+        catalog = await system.start(Catalog, providers, Records(), hosts.ask, aliases)
+        assert await catalog.call(Near("acme/smal-chat")) == ()
+        await catalog.call(ListModels(("acme",)))
         assert await catalog.call(Near("acme/smal-chat")) == ("acme/small-chat", "acme/large-chat")
         assert await catalog.call(Near("acme/zzz")) == ()
         assert await catalog.call(Near("acme/large-chat")) == ("acme/small-chat",)
         assert await catalog.call(Near("small")) == ("smal",)
+        assert "openai/gpt-4o-mini" in await catalog.call(Near("openai/gpt-4o-mni"))
         assert hosts.asked == ["acme"]
 
 

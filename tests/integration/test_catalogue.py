@@ -20,7 +20,7 @@ from greenroom.actors.settings import (
     Settings,
     StorageSettings,
 )
-from greenroom.runtime import NothingEligible, Requirements, Runtime
+from greenroom.runtime import NothingEligible, ProviderFailed, Requirements, Runtime
 from greenroom.runtime.simulator import Simulator, SimulatorSettings
 
 pytestmark = pytest.mark.anyio
@@ -152,3 +152,19 @@ async def test_the_simulator_can_be_chosen_from(tmp_path: Path) -> None:
     async with Runtime(alone, environ={}) as rt:
         choice = await rt.choose(Requirements(vision=True, tools=True, context_tokens=200_000))
         assert choice.model == "sim/smart"
+
+
+async def test_a_model_that_is_not_there_is_answered_with_those_that_look_like_it(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    host = ProviderSettings(base_url=simulator.openai_base_url, prices=PRICES)
+    async with Runtime(settings(tmp_path, acme=host), environ={}) as rt:
+        await rt.models()
+        with pytest.raises(ProviderFailed, match=r"not_found 404: .*; did you mean acme/smart\?$"):
+            await rt.chat("acme/smrt", "Hello")
+        async with rt.stream("acme/smrt", "Hello") as events:
+            with pytest.raises(ProviderFailed, match=r"did you mean acme/smart\?$"):
+                [event async for event in events]
+        with pytest.raises(ProviderFailed) as failed:
+            await rt.chat("acme/zzzzzzz", "Hello")
+        assert "did you mean" not in str(failed.value)

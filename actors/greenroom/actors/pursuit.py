@@ -83,7 +83,8 @@ class Pursuit:
                 continue
             self._tell(attempt_failed(call, error, then.delay_s, cost_pusd))
             if then.delay_s is None:
-                raise call.failure(error, then.why)
+                near = await self._ways.near(call.way.route) if error.kind == "not_found" else ""
+                raise call.failure(error, "; ".join(filter(None, (then.why, near))))
             attempts -= not then.counts
             await self._clock.sleep(then.delay_s)
 

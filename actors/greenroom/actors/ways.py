@@ -6,7 +6,7 @@ from msgspec import Struct, structs
 
 from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS, held_price, input_tokens_bound, output_tokens_bound
 from greenroom.actors.call import CallState, Line, Terms, Way, unavailable
-from greenroom.actors.catalog import AUTO, Choice, Resolve, Route
+from greenroom.actors.catalog import AUTO, Choice, Near, Resolve, Route
 from greenroom.actors.choosing import is_auto, runners_up, wanted
 from greenroom.actors.events import ProviderError, ProviderFailed
 from greenroom.actors.failover import Fallback, passed_over
@@ -72,6 +72,14 @@ class Ways:
         except (TimeoutError, ActorExited) as error:
             raise unavailable(f"the way to {model}", error) from error
         return route, line
+
+    async def near(self, route: Route) -> str:
+        """Models that look like one that its provider does not have, for the failure's message."""
+        try:
+            found = await self._catalog.call(Near(f"{route.provider}/{route.model}"))
+        except (TimeoutError, ActorExited, Refused):
+            return ""
+        return f"did you mean {' or '.join(found)}?" if found else ""
 
     async def first(self, question: Question) -> Start:
         """The model that is asked for, and those to go on to. Those that nobody has are refused now, not when needed.

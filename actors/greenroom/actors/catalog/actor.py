@@ -1,6 +1,6 @@
 """The catalogue: from a name to a route, from requirements to a choice, and what there is to choose from."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import partial
 
@@ -69,7 +69,9 @@ class ListModels(Call[tuple[ProviderModels, ...]], frozen=True, resend=True):
 
 
 class Near(Call[tuple[str, ...]], frozen=True, resend=True):
-    """Models that are called much like one that its provider does not have: aliases, and what the provider lists."""
+    """Models that are called much like one that its provider does not have: aliases, what the provider is known to list,
+    and else what the price table knows of it. Nobody is asked.
+    """
 
     model: str
 
@@ -148,12 +150,14 @@ class Catalog(Actor):
         self._when_known(asked, partial(self._tell, wanted, reply_to), reply_to)
 
     @handles
-    def near(self, message: Near, reply_to: ReplyTo[tuple[str, ...]]) -> None:
-        provider = message.model.partition("/")[0]
-        wanted = [provider] if provider in self._providers else []
-        self._ask_for(self._shelf.old(wanted))
-        unknown = [name for name in wanted if name not in self._shelf.known]
-        self._when_known(unknown, lambda: reply_to.reply(self._looks_like(message.model)), reply_to)
+    def near(self, message: Near) -> tuple[str, ...]:
+        name = message.model
+        found = self._near.get(name)
+        if found is None:
+            if len(self._near) >= _MAX_NEAR:
+                self._near.clear()
+            found = self._near[name] = tuple(self._looks_like(name))
+        return found
 
     async def handle_info(self, message: object) -> None:
         if isinstance(message, Piped) and isinstance(message.tag, str):
@@ -180,7 +184,7 @@ class Catalog(Actor):
         self,
         providers: list[str],
         answer: Callable[[], object],
-        reply_to: ReplyTo[Choice] | ReplyTo[tuple[ProviderModels, ...]] | ReplyTo[tuple[str, ...]],
+        reply_to: ReplyTo[Choice] | ReplyTo[tuple[ProviderModels, ...]],
     ) -> None:
         if not self._shelf.wait(providers, answer, lambda: reply_to.abandoned):
             reply_to.refuse(TooManyChoices("too many calls wait until hosts have listed their models"))
@@ -275,17 +279,18 @@ class Catalog(Actor):
                 self._warned.add(name)
             _log.warning("model retired", model=name, retired=retires.isoformat())
 
-    def _looks_like(self, name: str) -> tuple[str, ...]:
-        found = self._near.get(name)
-        if found is None:
-            if len(self._near) >= _MAX_NEAR:
-                self._near.clear()
-            provider, _, model = name.partition("/")
-            known = self._shelf.known.get(provider)
-            listed = [card.model for card in known.cards if card.listed] if known is not None else []
-            near = [f"{provider}/{one}" for one in get_close_matches(model, listed) if one != model]
-            found = self._near[name] = (*get_close_matches(name, self._aliases), *near)
-        return found
+    def _looks_like(self, name: str) -> Iterator[str]:
+        yield from get_close_matches(name, self._aliases)
+        provider, _, model = name.partition("/")
+        settings = self._providers.get(provider)
+        if settings is None:
+            return
+        known = self._shelf.known.get(provider)
+        if known is not None and known.listing.models is not None:
+            near = get_close_matches(model, [listed.id for listed in known.listing.models])
+        else:
+            near = self._table().near(settings.price_provider or provider, model)
+        yield from (f"{provider}/{one}" for one in near if one != model)
 
     def _table(self) -> PriceTable:
         assert self._prices is not None, "init() loads the table"
