@@ -37,7 +37,7 @@ class Served(Struct):
     requests: int = 0
     tokens: int = 0
     refused: int = 0
-    refused_large: int = 0
+    large: int = 0
 
 
 class Server:
@@ -107,6 +107,7 @@ async def rush(limits: Limits, server: Server, job: Job = Job(), seed: int = 1) 
         allowance.give_back(ticket, now_s, used, "ok")
         if sent_s < ends_s:
             served.requests += 1
+            served.large += size == max(job.inputs)
             served.tokens += bound if server.counted == "arrival" else spent
 
     async def caller(limiter: ActorRef) -> None:

@@ -1,110 +1,25 @@
-"""Admission through a living limiter on a clock that stands still: slots, rates, order, and what a restart keeps."""
+"""Admission through a living limiter on a clock that stands still: slots, rates, order, deadlines, and what a restart keeps."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from tests.limiter.desk import Desk, Hall
 
-from greenroom.actors.kernel import ActorRef, ActorSystem, FakeClock, settle
+from greenroom.actors.kernel import settle
 from greenroom.actors.limiter import (
-    BATCH,
-    INTERACTIVE,
     Admit,
     Allowance,
-    GetLimiterStatus,
+    CannotStart,
     Limiter,
-    LimiterStatus,
     Permit,
     Release,
     TooManyWaiting,
 )
 from greenroom.actors.limiter import actor as module
-from greenroom.actors.limiter.gcra import Gcra
 from greenroom.actors.settings import Limits
 
 MINUTE_S = 60.0
 ULP_S = 1e-9
-
-
-class Desk:
-    """A limiter, and who was admitted when, in order."""
-
-    def __init__(self, system: ActorSystem, clock: FakeClock, ref: ActorRef, allowance: Allowance) -> None:
-        self.system = system
-        self.allowance = allowance
-        self.clock = clock
-        self.ref = ref
-        self.granted: list[int] = []
-        self.granted_at_s: list[float] = []
-        self._asking: set[asyncio.Task[Permit]] = set()
-
-    def ask(self, ticket: int, tokens: int = 1, priority: int = INTERACTIVE) -> asyncio.Task[Permit]:
-        async def admitted() -> Permit:
-            permit = await self.ref.call(Admit(ticket, tokens, priority=priority), timeout=None)
-            self.granted.append(permit.ticket)
-            self.granted_at_s.append(self.clock.monotonic())
-            return permit
-
-        task = asyncio.get_running_loop().create_task(admitted())
-        self._asking.add(task)
-        return task
-
-    async def asks(self, *tickets: int, tokens: int = 1, priority: int = INTERACTIVE) -> list[int]:
-        """All of them ask, in this order; who has been admitted by then."""
-        for ticket in tickets:
-            self.ask(ticket, tokens, priority)
-        await settle()
-        return self.granted
-
-    async def release(self, *tickets: int) -> list[int]:
-        for ticket in tickets:
-            self.ref.cast(Release(ticket))
-        await settle()
-        return self.granted
-
-    def refuse(self, ticket: int, wait_s: float) -> None:
-        """The provider answers 429, and says how long to wait."""
-        self.allowance.refused(ticket, "rate_limited", wait_s, self.clock.monotonic())
-
-    async def advance(self, seconds: float) -> list[int]:
-        await self.clock.advance(seconds)
-        return self.granted
-
-    async def status(self) -> LimiterStatus:
-        return await self.ref.call(GetLimiterStatus())
-
-    async def go_home(self) -> None:
-        for task in self._asking:
-            task.cancel()
-        await asyncio.gather(*self._asking, return_exceptions=True)
-
-
-class Hall:
-    """Opens desks in one system."""
-
-    def __init__(self, system: ActorSystem, clock: FakeClock) -> None:
-        self.system = system
-        self.clock = clock
-        self.desks: list[Desk] = []
-
-    async def open(self, limits: Limits, allowance: Allowance | None = None) -> Desk:
-        kept = allowance or Allowance(limits, self.clock.monotonic())
-        ref = await self.system.start(Limiter, "acme", kept)
-        desk = Desk(self.system, self.clock, ref, kept)
-        self.desks.append(desk)
-        return desk
-
-
-@pytest.fixture
-async def hall() -> AsyncIterator[Hall]:
-    clock = FakeClock()
-    async with ActorSystem(clock=clock) as system:
-        made = Hall(system, clock)
-        yield made
-        for desk in made.desks:
-            await desk.go_home()
 
 
 async def test_no_more_are_in_flight_than_there_are_slots(hall: Hall) -> None:
@@ -141,17 +56,6 @@ async def test_the_scarcer_limit_decides(hall: Hall) -> None:
     assert await desk.asks(1, 2, tokens=98) == [1]
     assert await desk.advance(0.999) == [1]
     assert await desk.advance(0.002) == [1, 2]
-
-
-async def test_interactive_goes_before_batch_and_each_in_order_of_arrival(hall: Hall) -> None:
-    desk = await hall.open(Limits(concurrency=1))
-    await desk.asks(0)
-    await desk.asks(10, 11, priority=BATCH)
-    await desk.asks(20, 21)
-    await desk.asks(12, priority=BATCH)
-    for ticket in (0, 20, 21, 10, 11):
-        await desk.release(ticket)
-    assert desk.granted == [0, 20, 21, 10, 11, 12]
 
 
 async def test_a_large_request_is_not_overtaken_by_small_ones(hall: Hall) -> None:
@@ -324,65 +228,87 @@ async def test_who_gave_up_waiting_takes_no_room_however_long_the_head_is_blocke
     assert await desk.release(1) == [1, 2]
 
 
+async def test_who_is_released_while_nobody_waits_needs_no_word(hall: Hall) -> None:
+    desk = await hall.open(Limits(concurrency=1))
+    assert await desk.asks(1) == [1]
+    desk.allowance.give_back(1, hall.clock.monotonic())
+    assert (await desk.status()).in_flight == 0
+    assert await desk.asks(2) == [1, 2]
+    await desk.asks(3)
+    assert desk.allowance.waiting
+    desk.allowance.give_back(2, hall.clock.monotonic())
+    assert await desk.asks(4) == [1, 2, 3]  # any word lets the queue move
+    assert await desk.release(2, 2, 3) == [1, 2, 3, 4]
+
+
+def refused(asking: asyncio.Task[Permit]) -> CannotStart:
+    assert asking.done(), "it still waits"
+    error = asking.exception()
+    assert isinstance(error, CannotStart)
+    return error
+
+
+class TestDeadlines:
+    async def test_who_cannot_start_in_time_is_told_at_once(self, hall: Hall) -> None:
+        desk = await hall.open(Limits(requests_per_min=60))
+        await desk.asks(1, 2, 3)
+        told = desk.ask(4, in_s=3.0)  # two before it, and then its own turn
+        in_time = desk.ask(5, in_s=3.2)
+        await settle()
+        with pytest.raises(
+            CannotStart,
+            match=r"cannot start in time: acme's limits admit it in 3.1 s .* deadline is in 3.0 s",
+        ) as refusal:
+            await told
+        assert (refusal.value.provider, refusal.value.left_s) == ("acme", 3.0)
+        assert refusal.value.wait_s == pytest.approx(3 / 0.98)
+        assert not in_time.done()
+        await desk.advance(3.1)
+        assert (await in_time).ticket == 5
+        assert (await desk.status()).waiting == 0
+
+    async def test_who_waits_is_told_when_a_freeze_makes_it_hopeless(self, hall: Hall) -> None:
+        desk = await hall.open(Limits(requests_per_min=60))
+        await desk.asks(1)
+        hopeless = desk.ask(2, in_s=20.0)
+        patient = desk.ask(3, in_s=40.0)
+        await settle()
+        desk.refuse(1, 30.0)
+        await desk.advance(1.1)
+        refused(hopeless)
+        assert not patient.done()
+        assert await desk.advance(30.0) == [1, 3]
+
+    async def test_one_tenant_s_backlog_makes_nothing_hopeless_for_another(self, hall: Hall) -> None:
+        desk = await hall.open(Limits(requests_per_min=60))
+        for ticket in range(30):
+            desk.ask(ticket, tenant="much")
+        told, other = desk.ask(100, in_s=5.0, tenant="much"), desk.ask(101, in_s=5.0, tenant="little")
+        await desk.advance(5.0)
+        refused(told)
+        assert other.done()
+        assert 101 in desk.granted
+
+    async def test_a_deadline_holds_nobody_back_who_can_go_now(self, hall: Hall) -> None:
+        desk = await hall.open(Limits(requests_per_min=60))
+        desk.ask(1, in_s=-1.0)
+        assert await desk.advance(0.0) == [1]
+
+    async def test_while_only_a_slot_is_lacking_nothing_is_certain(self, hall: Hall) -> None:
+        desk = await hall.open(Limits(concurrency=1))
+        await desk.asks(1)
+        waits = desk.ask(2, in_s=1.0)
+        await desk.advance(0.5)
+        assert not waits.done()
+        assert await desk.release(1) == [1, 2]
+
+
 async def test_a_queue_at_rest_keeps_one_timer(hall: Hall) -> None:
     desk = await hall.open(Limits(requests_per_min=60))
     await desk.asks(*range(50))
     assert hall.clock.pending == 1
-
-
-@given(
-    limit=st.integers(1, 10_000_000),
-    steps=st.lists(st.tuples(st.floats(0, 40), st.integers(1, 4)), min_size=1, max_size=60),
-)
-def test_no_minute_grants_more_requests_than_the_limit(limit: int, steps: list[tuple[float, int]]) -> None:
-    gcra = Gcra(limit, 1, 0.0)
-    assert most_in_a_minute(grants(gcra, [(gap_s, 1.0) for gap_s, _ in steps])) <= limit
-
-
-@given(
-    limit=st.integers(60, 10_000_000),
-    steps=st.lists(st.tuples(st.floats(0, 5), st.floats(0.001, 1.0)), min_size=1, max_size=60),
-)
-def test_no_minute_grants_more_tokens_than_the_limit_in_requests_of_up_to_a_second(
-    limit: int, steps: list[tuple[float, float]]
-) -> None:
-    burst = limit * 0.98 / 60
-    taken = grants(Gcra(limit, burst, 0.0), [(gap_s, share * burst) for gap_s, share in steps])
-    assert most_in_a_minute(taken) <= limit * (1 + 1e-9)
-
-
-@given(
-    limit=st.integers(60, 10_000_000),
-    steps=st.lists(st.tuples(st.floats(0, 90), st.floats(0.001, 2.0)), min_size=1, max_size=40),
-)
-def test_larger_requests_exceed_a_minute_by_no_more_than_the_last_of_them(
-    limit: int, steps: list[tuple[float, float]]
-) -> None:
-    taken = grants(Gcra(limit, limit * 0.98 / 60, 0.0), [(gap_s, share * limit) for gap_s, share in steps])
-    largest = max(units for _, units in taken)
-    assert most_in_a_minute(taken) <= (limit + largest) * (1 + 1e-9)
-
-
-@given(limit=st.integers(1, 10_000_000), units=st.floats(0.001, 1e7), now_s=st.floats(0, 1e6))
-def test_after_the_stated_wait_the_units_conform(limit: int, units: float, now_s: float) -> None:
-    gcra = Gcra(limit, 1, now_s)
-    gcra.take(units, now_s)
-    wait_s = gcra.wait_s(units, now_s)
-    assert gcra.wait_s(units, now_s + wait_s) <= max(1e-9, (now_s + wait_s) * 1e-15)
-
-
-def grants(gcra: Gcra, steps: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Each asks so long after the one before was granted, and goes as soon as it may: (moment, units)."""
-    now_s, taken = 0.0, list[tuple[float, float]]()
-    for gap_s, units in steps:
-        now_s += gap_s
-        now_s += gcra.wait_s(units, now_s)
-        gcra.take(units, now_s)
-        taken.append((now_s, units))
-    return taken
-
-
-def most_in_a_minute(taken: list[tuple[float, float]]) -> float:
-    return max(
-        sum(units for at_s, units in taken if start_s <= at_s <= start_s + MINUTE_S) for start_s, _ in taken
-    )
+    for ticket in range(100, 200):  # what is corrected downwards makes the head due earlier
+        desk.ref.cast(Release(ticket))
+        desk.allowance.shared_rates[0].correct((-0.001, 0.0, 0.0, 0.0), hall.clock.monotonic())
+        await settle()
+    assert hall.clock.pending == 1

@@ -49,6 +49,7 @@ class TestR10:
             (served.requests, REQUESTS_PER_MIN) if binds == "requests" else (served.tokens, TOKENS_PER_MIN)
         )
         assert used / allowed / JOB.minutes >= 0.97
+        assert served.large == pytest.approx(served.requests / 2, rel=0.1)  # as many as were asked
         assert served.refused < 0.005 * served.requests
 
     @pytest.mark.parametrize("known", ["stated", "learned"])

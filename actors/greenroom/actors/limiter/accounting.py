@@ -75,7 +75,6 @@ class Accounting:
         if idle and now_s - self._active_s > _IDLE_S:
             self._whole_s = now_s
             self._sent_then, self._used_then = self.sent, self.used
-            self._votes = 0
         self._active_s = now_s
         self.sent = sent = _sum(self.sent, amounts)
         return Standing(now_s, sent, self.used)

@@ -62,7 +62,7 @@ class Limiter(Actor):
         if len(queue.entries) >= _MAX_WAITING:
             reply_to.refuse(TooManyWaiting(f"{len(queue.entries)} calls wait for {self._provider}"))
             return
-        wait_s = allowance.queue_s(lane, amounts, queue.ahead(message, lane), now_s)
+        wait_s = allowance.behind_s(queue.ahead(message, lane), lane, amounts, now_s)
         if self._is_late(message, now_s, wait_s):
             reply_to.refuse(self._cannot_start(message, now_s, wait_s))
             return

@@ -31,13 +31,14 @@ class Allowance:
     Attributes:
         permits: the requests in flight, by ticket. The limiter puts them in; the calls give their own back.
         waiting: who waits for a permit, by ticket, at the present incarnation.
+        shared_rates: what is configured, for all models together.
     """
 
     def __init__(self, limits: Limits, now_s: float, wire: str = "openai-chat") -> None:
         self.permits: dict[int, Grant] = {}
         self.waiting: dict[int, Entry] = {}
         self.slots = slots_of(limits, now_s)
-        self._stated = [
+        self.shared_rates = [
             Rate(counted, limit, now_s)
             for counted, limit in (
                 (Counted.REQUESTS, limits.requests_per_min),
@@ -49,7 +50,7 @@ class Allowance:
         ]
         self._headers = LIMIT_HEADERS.get(wire, ())
         self._cached_count = wire != "anthropic-messages"
-        self._begins_early = not self._stated and limits.concurrency != "auto"
+        self._begins_early = not self.shared_rates and limits.concurrency != "auto"
         self._tokens_counted: TokensCounted | None = limits.tokens_counted
         self._lanes: dict[str, Lane] = {}
 
@@ -72,23 +73,23 @@ class Allowance:
         """Seconds until what all models share admits a request; infinite while only a release can."""
         if len(self.permits) >= self.slots.limit:
             return float("inf")
-        return max((rate.wait_s(amounts, now_s) for rate in self._stated), default=0.0)
+        return max((rate.wait_s(amounts, now_s) for rate in self.shared_rates), default=0.0)
 
     def own_s(self, lane: Lane, amounts: Amounts, now_s: float) -> float:
         """Seconds until a model's own limits admit a request, by time alone."""
         wait_s = lane.wait_s(amounts, now_s)
         return max(wait_s, lane.early_s(now_s)) if self._begins_early else wait_s
 
-    def queue_s(self, lane: Lane, amounts: Amounts, ahead: Amounts, now_s: float) -> float:
-        """The least that a request waits, if only those `ahead` go before it."""
+    def behind_s(self, ahead: Amounts, lane: Lane, amounts: Amounts, now_s: float) -> float:
+        """Seconds until a request is admitted at the earliest if `ahead` go before it."""
         wait_s = max(0.0, lane.frozen_until_s - now_s)
-        for rate in (*self._stated, *lane.rates):
-            wait_s = max(wait_s, rate.queue_s(amounts, ahead, now_s))
+        for rate in (*self.shared_rates, *lane.rates):
+            wait_s = max(wait_s, rate.behind_s(ahead, amounts, now_s))
         return wait_s
 
     def grant(self, admit: Admit, lane: Lane, amounts: Amounts, now_s: float) -> None:
         """Count a request as sent; `give_back` must follow."""
-        for rate in self._stated:
+        for rate in self.shared_rates:
             rate.take(amounts, now_s)
         self.slots.began(now_s, len(self.permits))
         self.permits[admit.ticket] = lane.send(admit, amounts, now_s)
@@ -115,7 +116,7 @@ class Allowance:
         if wait_s is not None:
             lane.freeze(now_s + wait_s)
         if kind == "rate_limited" and lane.refused(grant, now_s):
-            for rate in self._stated:
+            for rate in self.shared_rates:
                 rate.cut(now_s)
 
     def give_back(
@@ -133,7 +134,7 @@ class Allowance:
         if grant is None:
             return
         more = grant.lane.end(grant, usage, now_s)
-        for rate in self._stated:
+        for rate in self.shared_rates:
             if more is not None:
                 rate.correct(more, now_s)
             rate.recover(now_s)

@@ -28,7 +28,7 @@ class Counted(IntEnum):
     OUTPUT = 3
 
 
-Amounts = tuple[int, float, float, float]
+Amounts = tuple[float, float, float, float]
 """A request's 1, its tokens, and of these the input's and the output's."""
 
 
@@ -55,6 +55,11 @@ class Gcra:
         if (tolerance_s := self._tolerance_s - units * self._interval_s) > 0.0:
             wait_s -= tolerance_s
         return wait_s if wait_s > _SOON_S else 0.0
+
+    def behind_s(self, ahead: float, units: float, now_s: float) -> float:
+        """Seconds until `units` conform if `ahead` units go before them."""
+        ahead_s = max(0.0, self._arrival_s - now_s) + ahead * self._interval_s
+        return max(0.0, ahead_s - max(0.0, self._tolerance_s - units * self._interval_s))
 
     def take(self, units: float, now_s: float) -> None:
         """Count units, whether or not they conform; negative ones give back."""
@@ -119,9 +124,9 @@ class Rate:
             return left_s
         return wait_s
 
-    def queue_s(self, amounts: Amounts, ahead: Amounts, now_s: float) -> float:
-        """Seconds before which it is not admitted even if only `ahead` go before it."""
-        return self._pace.wait_s(amounts[self.counted] + ahead[self.counted], now_s)
+    def behind_s(self, ahead: Amounts, amounts: Amounts, now_s: float) -> float:
+        """Seconds until it is admitted at the earliest if `ahead` go before it."""
+        return self._pace.behind_s(ahead[self.counted], amounts[self.counted], now_s)
 
     def take(self, amounts: Amounts, now_s: float) -> None:
         """Count what is sent; negative amounts give back."""

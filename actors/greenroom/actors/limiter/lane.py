@@ -131,7 +131,7 @@ class Lane:
     def _limit(self, counted: Counted, text: str, now_s: float) -> None:
         self._text_of[counted] = text
         limit = _number(text)
-        if limit is None or not 0.0 < limit <= _MOST:
+        if limit is None or not 1.0 <= limit <= _MOST:
             return
         rate = self._rate_of.get(counted)
         if rate is None:
@@ -148,7 +148,7 @@ class Lane:
             return
         rate.recover(now_s)
         counted, accounting, then = rate.counted, self._accounting, grant.then
-        gone = max(0.0, rate.limit_per_min - left)
+        gone = min(max(0.0, rate.limit_per_min - left), rate.limit_per_min)
         if counted in _TOKENS:
             accounting.told(counted, rate.limit_per_min, gone, then)
             if accounting.at_end:
