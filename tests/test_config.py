@@ -84,6 +84,7 @@ class TestWrongValues:
             ({"providers": "openai"}, "$.providers"),
             ({"providers": {"acme": 3}}, "$.providers"),
             ({"providers": {"acme": {}}}, "missing required field `base_url`"),
+            ({"providers": {"azure": {}}}, "providers.azure needs its own base_url, like https://RESOURCE."),
             ({"providers": {"acme": {"base_url": "http://x", "wire": "soap"}}}, "Invalid enum value 'soap'"),
             ({"providers": {"openai": {"stalls": {"gap_s": -1}}}}, "gap_s"),
             ({"providers": {"openai": {"prices": {"m": {"input": "1e3", "output": "1"}}}}}, "input"),

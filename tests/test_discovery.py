@@ -279,6 +279,16 @@ class TestChoosing:
         assert chosen.providers["openai"].free
         assert chosen.default_model == "openai/a"
 
+    async def test_azure_is_used_where_its_address_is_known(self) -> None:
+        environ = {"AZURE_OPENAI_API_KEY": "k", "OPENAI_API_KEY": "k"}
+        assert list((await choose_providers(Settings(), environ)).providers) == ["openai"]
+        environ["AZURE_OPENAI_ENDPOINT"] = "https://acme.openai.azure.com/"
+        found = (await choose_providers(Settings(), environ)).providers["azure"]
+        assert found.base_url == "https://acme.openai.azure.com/openai/v1"
+        environ["AZURE_OPENAI_ENDPOINT"] = "https://acme.example/openai/deployments/d"
+        found = (await choose_providers(Settings(), environ)).providers["azure"]
+        assert found.base_url == "https://acme.example/openai/deployments/d"
+
     @pytest.mark.parametrize("name", ["OPENAI_BASE_URL", "OLLAMA_HOST"])
     async def test_an_address_variable_that_holds_none(self, name: str) -> None:
         environ = {name: "http://[::1"} | ({"OPENAI_API_KEY": "k"} if name.startswith("OPENAI") else {})

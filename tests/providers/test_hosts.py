@@ -3,19 +3,27 @@
 import json
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
+from msgspec import structs
 
 from greenroom.actors.catalog import Unpriced, find_route
 from greenroom.actors.prices import PriceTable
-from greenroom.actors.providers import ChatRequest, Message
+from greenroom.actors.providers import ChatRequest, Message, url_of
 from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS, SIMULATOR
+from greenroom.actors.providers.listing import listing_urls
 from greenroom.actors.providers.wires import codec_for
+from greenroom.actors.settings import ProviderSettings, Secret
 
 NAMED = {
     "openai", "anthropic", "bedrock", "gemini", "groq", "mistral", "openrouter", "together", "fireworks", "deepseek", "xai", "perplexity",
-    "cerebras", "huggingface", "nvidia",
+    "cerebras", "huggingface", "nvidia", "azure", "sambanova", "nebius",
 }  # fmt: skip
-_ODD_VARIABLES = {"bedrock": "AWS_BEARER_TOKEN_BEDROCK", "huggingface": "HF_TOKEN"}
+_ODD_VARIABLES = {
+    "azure": "AZURE_OPENAI_API_KEY",
+    "bedrock": "AWS_BEARER_TOKEN_BEDROCK",
+    "huggingface": "HF_TOKEN",
+}
 LOCAL = {"ollama", "lmstudio", "llamacpp", "vllm"}
 
 
@@ -56,7 +64,7 @@ def test_a_default_model_has_a_price(name: str, prices: PriceTable) -> None:
         assert price.bound_pusd(1000, 1000) > 0
 
 
-@pytest.mark.parametrize("name", sorted(NAMED - {"huggingface", "nvidia"}))
+@pytest.mark.parametrize("name", sorted(NAMED - {"huggingface", "nvidia", "sambanova"}))
 def test_the_price_table_knows_the_host(name: str, prices: PriceTable) -> None:
     with pytest.raises(Unpriced):
         find_route(f"{name}/no-such-model-at-all", HOSTS, prices)
@@ -94,3 +102,36 @@ def test_a_request_to_gemini_has_shapes_of_its_own() -> None:
         "/models/m:generateContent",
         {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
     )
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("azure", "gpt-4.1-mini"),
+        ("nebius", "meta-llama/Llama-3.3-70B-Instruct"),
+        ("huggingface", "meta-llama/Llama-3.3-70B-Instruct:groq"),
+    ],
+)
+def test_what_others_run_has_a_price_too(provider: str, model: str, prices: PriceTable) -> None:
+    assert find_route(f"{provider}/{model}", HOSTS, prices).price.bound_pusd(1000, 1000) > 0
+
+
+def test_azure_takes_its_key_in_a_header_of_its_own() -> None:
+    key = Secret("k")
+    assert codec_for("azure", HOSTS["azure"]).session_headers(key) == {"api-key": "k"}
+    responses = structs.replace(HOSTS["azure"], wire="openai-responses")
+    assert codec_for("azure", responses).session_headers(key) == {"api-key": "k"}
+    assert codec_for("openai", HOSTS["openai"]).session_headers(key) == {"Authorization": "Bearer k"}
+
+
+def test_a_query_stands_behind_every_path() -> None:
+    host = ProviderSettings(
+        base_url="https://x.example/openai/deployments/d/", query="api-version=2024-10-21"
+    )
+    address = "https://x.example/openai/deployments/d"
+    assert url_of(host, "/chat/completions") == f"{address}/chat/completions?api-version=2024-10-21"
+    assert url_of(host, "/m?alt=sse") == f"{address}/m?alt=sse&api-version=2024-10-21"
+    assert listing_urls(host) == (f"{address}/models?api-version=2024-10-21",)
+    for wrong in ("x", "?a=b", "a=b c", "a=b#", "a=b&"):
+        with pytest.raises(msgspec.ValidationError, match="query"):
+            msgspec.convert({"base_url": "https://x.example", "query": wrong}, ProviderSettings)

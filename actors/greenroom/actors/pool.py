@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 from yarl import URL
 
 from greenroom.actors.kernel import Actor, Call, Cast, handles
-from greenroom.actors.providers import WireRequest, codec_for
+from greenroom.actors.providers import WireRequest, codec_for, url_of
 from greenroom.actors.settings import ProviderSettings, Secret
 from greenroom.actors.signing import AwsSigner
 
@@ -72,7 +72,7 @@ class Sockets:
         if url is None:
             if len(self._urls) >= _MAX_URLS:
                 self._urls.clear()
-            url = self._urls[path] = URL(self._settings.base_url.rstrip("/") + path, encoded=True)
+            url = self._urls[path] = URL(url_of(self._settings, path), encoded=True)
         return url
 
     def give_back(self, ticket: int, outcome: str, duration_s: float) -> None:

@@ -17,6 +17,8 @@ PerMinute = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 _MOST_FOUND_OUT = 256
 UsdPerMillion = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?$")]
 """Dollars per million tokens as a decimal string, so that no rate is ever a binary fraction."""
+UrlQuery = Annotated[str, Meta(pattern=r"^[\w.~-]+=[\w.~-]*(&[\w.~-]+=[\w.~-]*)*$")]
+"""What stands behind the question mark of a URL."""
 UsdEach = Annotated[str, Meta(pattern=r"^\d{1,6}(\.\d+)?$")]
 """Dollars for one, as a decimal string."""
 Multiplier = Annotated[str, Meta(pattern=r"^\d{1,3}(\.\d{1,9})?$")]
@@ -207,6 +209,8 @@ class ProviderSettings(_Section, frozen=True):
     is whether the host takes `stream_options`; `stream_end = "finish_reason"` is for hosts that leave `[DONE]` out.
     `embeddings_base64` is whether vectors are asked for as base64, which costs an eighth of reading JSON numbers.
     `counts_tokens` is whether a host of chat completions has OpenAI's `/responses/input_tokens` too.
+    `base_url_env` is the variable that holds the address, for hosts that have one for each customer; `query` is added to
+    every URL (`api-version=2024-10-21`), `key_header` is what the key travels in on OpenAI's wires.
     `api_key_env_else` is looked at where `api_key_env` is not set. `sign = "aws"` has requests signed with the
     process's AWS credentials instead of sending a key. `api_version` is of Anthropic's wire alone; None: the newest.
     `serve` is of `local` alone, whose models are run here; it has no address of its own.
@@ -221,6 +225,9 @@ class ProviderSettings(_Section, frozen=True):
     api_key_env: str | None = None
     api_key_env_else: str | None = None
     api_key_file: str | None = None
+    key_header: Literal["authorization", "api-key"] = "authorization"
+    base_url_env: str | None = None
+    query: UrlQuery | None = None
     sign: Literal["aws"] | None = None
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stream_usage: bool = True

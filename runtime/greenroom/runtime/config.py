@@ -65,6 +65,8 @@ def settings_from(data: Mapping[str, object], where: str) -> Settings:
         raise ConfigError(f"{where}: {error}") from None
     for name, host in settings.providers.items():
         check_url(host.base_url, f"{where}: providers.{name}.base_url")
+        if name in HOSTS and host.base_url_env and host.base_url == HOSTS[name].base_url:
+            raise ConfigError(f"{where}: providers.{name} needs its own base_url, like {host.base_url}")
     if settings.prices.url is not None:
         check_url(settings.prices.url, f"{where}: prices.url")
     aliases_of(settings, where)

@@ -150,7 +150,9 @@ def hosts_by_key(environ: Mapping[str, str]) -> dict[str, ProviderSettings]:
     return {
         name: _with_base_url(name, structs.replace(host, api_key_env=variable), environ)
         for name, host in HOSTS.items()
-        if (variable := key_variable(host, environ)) and environ.get(variable)
+        if (variable := key_variable(host, environ))
+        and environ.get(variable)
+        and (host.base_url_env is None or environ.get(host.base_url_env))
     }
 
 
@@ -302,13 +304,15 @@ async def _chosen(
 
 def _with_base_url(name: str, host: ProviderSettings, environ: Mapping[str, str]) -> ProviderSettings:
     """The host, at another address where its variable says so (`OPENAI_BASE_URL`, as the vendor's own client)."""
-    variable = f"{name.upper()}_BASE_URL"
+    variable = host.base_url_env or f"{name.upper()}_BASE_URL"
     base_url = environ.get(variable)
     if not base_url:
         return host
     check_url(base_url, variable)
     if host.wire == "anthropic-messages" and urlsplit(base_url).path in {"", "/"}:
         base_url = f"{base_url.rstrip('/')}/v1"  # Anthropic's own client leaves it out of its variable
+    elif host.base_url_env and urlsplit(base_url).path in {"", "/"}:
+        base_url = base_url.rstrip("/") + urlsplit(host.base_url).path
     local = is_local(base_url)
     return structs.replace(
         host,

@@ -32,3 +32,4 @@ from greenroom.actors.providers.wire import RejectedAnswer as RejectedAnswer
 from greenroom.actors.providers.wire import StreamDecoder as StreamDecoder
 from greenroom.actors.providers.wire import WireRequest as WireRequest
 from greenroom.actors.providers.wires import codec_for as codec_for
+from greenroom.actors.providers.wires import url_of as url_of

@@ -80,7 +80,21 @@ HOSTS: dict[str, ProviderSettings] = {
         max_tokens_field="max_completion_tokens",
         default_model="gpt-oss-120b",
     ),
-    # Its router names the provider behind it in the model, which has its own price: `prices` say what is paid.
+    # One address for each customer, who names a model by its deployment: a price is known where that is named alike.
+    "azure": ProviderSettings(
+        base_url="https://RESOURCE.openai.azure.com/openai/v1",
+        base_url_env="AZURE_OPENAI_ENDPOINT",
+        api_key_env="AZURE_OPENAI_API_KEY",
+        key_header="api-key",
+        max_tokens_field="max_completion_tokens",
+    ),
+    "sambanova": ProviderSettings(base_url="https://api.sambanova.ai/v1", api_key_env="SAMBANOVA_API_KEY"),
+    "nebius": ProviderSettings(
+        base_url="https://api.tokenfactory.nebius.com/v1",
+        api_key_env="NEBIUS_API_KEY",
+        price_provider="huggingface_nebius",  # whose router takes no more than the host itself
+    ),
+    # Its router names the host behind it in the model (`MODEL:together`), and charges what that host charges.
     "huggingface": ProviderSettings(base_url="https://router.huggingface.co/v1", api_key_env="HF_TOKEN"),
     "nvidia": ProviderSettings(base_url="https://integrate.api.nvidia.com/v1", api_key_env="NVIDIA_API_KEY"),
 }

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from greenroom.actors.providers.faults import excerpt
 from greenroom.actors.providers.wire import RejectedAnswer
+from greenroom.actors.providers.wires import url_of
 from greenroom.actors.settings import Capabilities, ProviderSettings
 
 PATHS: dict[str, tuple[str, ...]] = {
@@ -30,10 +31,10 @@ pages fit the first."""
 
 def listing_urls(host: ProviderSettings) -> tuple[str, ...]:
     """Where a host lists its models. Amazon does so at the host beside the one that runs them."""
-    base_url = host.base_url.rstrip("/")
+    urls = tuple(url_of(host, path) for path in PATHS[host.wire])
     if host.wire == "bedrock-converse":
-        base_url = base_url.replace("//bedrock-runtime", "//bedrock", 1)
-    return tuple(base_url + path for path in PATHS[host.wire])
+        return tuple(url.replace("//bedrock-runtime", "//bedrock", 1) for url in urls)
+    return urls
 
 
 class ListedModel(Struct, frozen=True):

@@ -18,6 +18,12 @@ def codec_for(provider: str, settings: ProviderSettings) -> Codec:
     return _WIRES[settings.wire](provider, settings)
 
 
+def url_of(host: ProviderSettings, path: str) -> str:
+    """The address of a path at a host."""
+    url = host.base_url.rstrip("/") + path
+    return url if host.query is None else f"{url}{'&' if '?' in path else '?'}{host.query}"
+
+
 def _openai_chat(provider: str, settings: ProviderSettings) -> Codec:
     made = CountingChat if settings.counts_tokens else OpenAIChat
     return made(
@@ -26,6 +32,7 @@ def _openai_chat(provider: str, settings: ProviderSettings) -> Codec:
         stream_usage=settings.stream_usage,
         stream_end=settings.stream_end,
         embeddings_base64=settings.embeddings_base64,
+        key_header=settings.key_header,
     )
 
 
@@ -39,5 +46,5 @@ _WIRES: dict[str, Callable[[str, ProviderSettings], Codec]] = {
     "gemini": lambda provider, _: Gemini(provider),
     "ollama": lambda provider, _: Ollama(provider),
     "bedrock-converse": lambda provider, _: BedrockConverse(provider),
-    "openai-responses": lambda provider, _: OpenAIResponses(provider),
+    "openai-responses": lambda provider, settings: OpenAIResponses(provider, key_header=settings.key_header),
 }

@@ -122,6 +122,8 @@ def _providers(found: list[Surveyed]) -> Iterator[str]:
     for name, host in HOSTS.items():
         if name not in names:
             yield f"# [providers.{name}]  # takes {host.api_key_env}"
+            if host.base_url_env is not None:
+                yield f"# base_url = {json.dumps(host.base_url.replace('RESOURCE', 'acme'))}"
     for name, host in LOCAL_HOSTS.items():
         if name not in names:
             yield f"# [providers.{name}]  # at {host.base_url}"

@@ -25,7 +25,7 @@ from greenroom.actors.providers.openai.shapes import (
     usage_of,
 )
 from greenroom.actors.providers.openai.stream import ChatStreamDecoder, StreamEnd
-from greenroom.actors.providers.wire import Completion, RejectedAnswer, WireRequest
+from greenroom.actors.providers.wire import Completion, KeyHeader, RejectedAnswer, WireRequest, openai_headers
 from greenroom.actors.settings import Secret
 
 _STREAM_HEADERS = {"Accept": "text/event-stream"}
@@ -91,6 +91,7 @@ class OpenAIChat:
         stream_end: what ends a stream: the `[DONE]` that OpenAI promises, or, where a host is known to leave it out,
             the end of a body that told a finish reason.
         embeddings_base64: whether vectors are asked for as base64, an eighth of the work of JSON numbers.
+        key_header: what the key travels in.
     """
 
     request_id_header = "x-request-id"
@@ -103,16 +104,18 @@ class OpenAIChat:
         stream_usage: bool = True,
         stream_end: StreamEnd = "done",
         embeddings_base64: bool = False,
+        key_header: KeyHeader = "authorization",
     ) -> None:
         self._provider = provider
         self._renamed = max_tokens_field == "max_completion_tokens"
         self._stream_options = _StreamOptions() if stream_usage else None
         self._stream_end: StreamEnd = stream_end
         self._embeddings_base64 = embeddings_base64
+        self._key_header: KeyHeader = key_header
 
     def session_headers(self, key: Secret | None) -> dict[str, str]:
         """See `Codec.session_headers`."""
-        return {"Authorization": f"Bearer {key.reveal()}"} if key else {}
+        return openai_headers(key, self._key_header)
 
     def encode(self, request: ChatRequest, model: str, *, stream: bool = False) -> WireRequest:
         """See `Codec.encode`; this wire can express every field of a ChatRequest."""

@@ -31,7 +31,7 @@ from greenroom.actors.providers.responses.answer import (
 from greenroom.actors.providers.responses.counting import encode_count
 from greenroom.actors.providers.responses.request import body_of
 from greenroom.actors.providers.responses.stream import ResponseStreamDecoder
-from greenroom.actors.providers.wire import Completion, RejectedAnswer, WireRequest
+from greenroom.actors.providers.wire import Completion, KeyHeader, RejectedAnswer, WireRequest, openai_headers
 from greenroom.actors.settings import Secret
 
 _STREAM_HEADERS = {"Accept": "text/event-stream"}
@@ -42,16 +42,18 @@ class OpenAIResponses(Counting):
 
     Args:
         provider: the host's name, for errors.
+        key_header: what the key travels in.
     """
 
     request_id_header = "x-request-id"
 
-    def __init__(self, provider: str) -> None:
+    def __init__(self, provider: str, *, key_header: KeyHeader = "authorization") -> None:
         self._provider = provider
+        self._key_header: KeyHeader = key_header
 
     def session_headers(self, key: Secret | None) -> dict[str, str]:
         """See `Codec.session_headers`."""
-        return {"Authorization": f"Bearer {key.reveal()}"} if key else {}
+        return openai_headers(key, self._key_header)
 
     def encode(self, request: ChatRequest, model: str, *, stream: bool = False) -> WireRequest:
         """See `Codec.encode`."""
