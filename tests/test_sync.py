@@ -3,14 +3,12 @@
 import asyncio
 import signal
 import threading
-from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from anyio.from_thread import start_blocking_portal
 from msgspec import Struct
+from tests.blocking import runtime
 
 from greenroom.actors.flow import Closed
 from greenroom.runtime import (
@@ -23,28 +21,11 @@ from greenroom.runtime import (
     TextDelta,
     Usage,
 )
-from greenroom.runtime.testing import Answering, Fails, Received, ScriptedProvider, Step
+from greenroom.runtime.testing import Fails, Received
 
 
 class Place(Struct):
     city: str
-
-
-@contextmanager
-def runtime(
-    directory: Path, *script: Step | Answering, then: Step | Answering | None = None
-) -> Generator[tuple[SyncRuntime, ScriptedProvider]]:
-    """A blocking runtime, and the provider that it asks, on a loop of its own."""
-    with start_blocking_portal() as portal:
-        made = portal.call(lambda: _provider(script, then))
-        with portal.wrap_async_context_manager(made) as provider:
-            settings = provider.settings(directory)
-            with SyncRuntime(settings, environ={}) as rt:
-                yield rt, provider
-
-
-async def _provider(script: tuple[Step | Answering, ...], then: Step | Answering | None) -> ScriptedProvider:
-    return ScriptedProvider(*script, then=then)
 
 
 def test_answers_whole_typed_streamed_and_embedded(tmp_path: Path) -> None:

@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TypeVar, Unpack, overload
 
+import anyio
+
 from greenroom.actors.cache import ResponseCache
 from greenroom.actors.catalog import Choice, Choose, ListModels, ProviderModels, Requirements, Strategy
 from greenroom.actors.embedding import Embeddings
 from greenroom.actors.event_stream import EventStream
 from greenroom.actors.flow import Reply
+from greenroom.actors.ledger import GetSpend, Spend
 from greenroom.actors.providers.counting import CountedInput
 from greenroom.actors.providers.embeddings import EmbeddingRequest
 from greenroom.actors.structured import ParsedReply, chat_parsed, form_of_schema, form_of_type
@@ -20,6 +23,7 @@ from greenroom.runtime.options import Asked, Messages, Options, TermsOptions, re
 from greenroom.supervisors.tree import Tree
 
 _T = TypeVar("_T")
+_SETTLE_TIMEOUT_S = 5.0
 
 
 class Asking:
@@ -224,6 +228,15 @@ class Asking:
             output_tokens=output_tokens,
         )
         return await unless_failed(self._running().catalog.call(asked, timeout=None), self._life.failure)
+
+    async def spend(self) -> Spend:
+        """What this runtime was charged since it was entered, and what it holds for calls in flight.
+
+        What has ended is counted once it is on disk, which is waited for up to 5 s.
+        """
+        with anyio.move_on_after(_SETTLE_TIMEOUT_S):
+            await self._running().outbox.wait_empty()
+        return await unless_failed(self._running().ledger.call(GetSpend()), self._life.failure)
 
     def _read(self, model: str | None, messages: Messages, options: Options) -> Asked:
         self._running()

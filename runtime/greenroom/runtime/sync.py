@@ -19,6 +19,7 @@ from greenroom.actors.events import CallEvent
 from greenroom.actors.flow import Reply
 from greenroom.actors.settings import Settings
 from greenroom.actors.structured import ParsedReply
+from greenroom.runtime.discovery import Chosen
 from greenroom.runtime.options import Messages, Options, TermsOptions
 from greenroom.runtime.runtime import Runtime
 
@@ -32,17 +33,23 @@ class SyncRuntime:
             print(rt.chat(None, "Why is the sky blue?").text)
 
     Args:
-        config: as of `Runtime`.
-        environ: as of `Runtime`.
+        config: as of `Runtime`, like all that follow.
+        environ: where keys are looked up.
+        chosen: providers decided on already.
+        simulate_models: further model names that the simulator shall answer to.
 
     Leaving ends what is in flight in other threads, and then as `Runtime`. Ctrl-C in a call cancels that call.
     """
 
     def __init__(
-        self, config: Settings | Path | str | None = None, *, environ: Mapping[str, str] | None = None
+        self,
+        config: Settings | Path | str | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        chosen: Chosen | None = None,
+        simulate_models: Sequence[str] = (),
     ) -> None:
-        self._config = config
-        self._environ = environ
+        self._make = partial(Runtime, config, environ=environ, chosen=chosen, simulate_models=simulate_models)
         self._stack = ExitStack()
         self._started: tuple[BlockingPortal, Runtime] | None = None
 
@@ -51,7 +58,7 @@ class SyncRuntime:
         _refuse_a_loops_thread()
         with ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal())
-            made = portal.call(partial(Runtime, self._config, environ=self._environ))
+            made = portal.call(self._make)
             self._started = portal, stack.enter_context(portal.wrap_async_context_manager(made))
             self._stack = stack.pop_all()
         return self

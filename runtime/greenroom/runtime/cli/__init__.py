@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from greenroom.runtime.cli.ask import ask
+from greenroom.runtime.cli.chat import chat
 from greenroom.runtime.cli.costs import costs
 from greenroom.runtime.cli.doctor import doctor
 from greenroom.runtime.cli.init import init
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (run, ask, costs, simulate, models, init, doctor, purge):
+for _command in (run, ask, chat, costs, simulate, models, init, doctor, purge):
     app.command(help=help_of(_command))(_command)
 
 app.add_typer(sessions, name="sessions")
