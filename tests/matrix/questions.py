@@ -76,6 +76,24 @@ def _tells_of_the_results(reply: Reply) -> None:
     assert not reply.tool_calls
 
 
+def _thought(reply: Reply) -> None:
+    shown = reply.provider != "openai-responses"  # which shows no more than a summary, to who asks for one
+    assert bool(reply.reasoning) == shown
+    tokens = len(reply.text) // 4 + -(-len(reply.reasoning) // 4)
+    assert reply.usage.total_output_tokens == tokens or not shown
+    counted_apart = reply.provider not in {"ollama", "bedrock"}
+    assert (reply.usage.reasoning_tokens > 0) == counted_apart
+    assert (reply.reasoning_state is None) == (reply.provider in {"openai", "huggingface"})
+
+
+def _tells_how_likely(reply: Reply) -> None:
+    assert "".join(each.token for each in reply.logprobs) == reply.text
+    for each in reply.logprobs:
+        likeliest, second = each.top_logprobs
+        assert (likeliest.token, likeliest.logprob) == (each.token, each.logprob)
+        assert 0 > likeliest.logprob > second.logprob
+
+
 def _seen(*parts: ImagePart) -> tuple[Message, ...]:
     return (Message("user", (TextPart("What is this?"), *parts)),)
 
@@ -211,6 +229,20 @@ QUESTIONS: dict[str, Question] = {
         text="Anything.",
         usage=Usage(9, 3),
         unsupported=_lacking("presence_penalty", "openai-responses", ANTHROPIC, "bedrock"),
+    ),
+    "thoughts": Question(
+        messages="How deep is the sea at its deepest place?   ",
+        options={"reasoning_effort": "low"},
+        text="How deep is the sea at its deepest place?   ",
+        check=_thought,
+    ),
+    "log probabilities": Question(
+        messages="Grüß 世界, and all else.",
+        options={"logprobs": True, "top_logprobs": 2},
+        text="Grüß 世界, and all else.",
+        usage=Usage(13, 7),
+        check=_tells_how_likely,
+        unsupported=_lacking("logprobs", ANTHROPIC, "bedrock"),
     ),
     "strange characters": Question(messages=STRANGE, text=STRANGE),
     "very long": Question(messages=LONG, options={"max_tokens": 100_000}, text=LONG),

@@ -1,16 +1,19 @@
 """The same questions to every provider, whole and streamed: the same answers, usage and finish reasons."""
 
+import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from tests.inside import given_back
 from tests.matrix.providers import PROVIDERS, settings_of
-from tests.matrix.questions import QUESTIONS, Question
+from tests.matrix.questions import QUESTIONS, TOOLS, Question
 
 from greenroom.actors.events import ProviderFailed
-from greenroom.runtime import Reply, Runtime
-from greenroom.runtime.testing import Simulator, SimulatorSettings
+from greenroom.actors.providers import FunctionCall, Message, RequestedTool
+from greenroom.runtime import Reply, Runtime, ToolCall
+from greenroom.runtime.options import Messages
+from greenroom.runtime.testing import Says, Simulator, SimulatorSettings, WireName, runtime_with
 
 pytestmark = pytest.mark.anyio
 BOTH = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
@@ -24,12 +27,18 @@ class House:
         self._rt = rt
 
     async def ask(self, question: Question, provider: str, *, streamed: bool, **more: Any) -> Reply:
-        model, options = f"{provider}/{question.model}", question.options | more
-        if not streamed:
-            reply: Reply = await self._rt.chat(model, question.messages, **options)
-            return reply
-        async with self._rt.stream(model, question.messages, **options) as events:
-            return await events.finish()
+        options = question.options | more
+        return await ask(
+            self._rt, f"{provider}/{question.model}", question.messages, streamed=streamed, **options
+        )
+
+
+async def ask(rt: Runtime, model: str | None, messages: Messages, *, streamed: bool, **options: Any) -> Reply:
+    if not streamed:
+        reply: Reply = await rt.chat(model, messages, **options)
+        return reply
+    async with rt.stream(model, messages, **options) as events:
+        return await events.finish()
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +78,42 @@ async def test_question(house: House, name: str, provider: str, streamed: bool) 
         question.check(reply)
     if streamed:
         assert put_together(reply) == put_together(await house.ask(question, provider, streamed=False))
+
+
+GIVEN_BACK = {
+    "openai-responses": "encrypted_content",
+    "anthropic-messages": "signature",
+    "gemini": "thoughtSignature",
+    "ollama": "thinking",
+    "bedrock-converse": "signature",
+}
+"""By what name thoughts go back to those who want them."""
+
+
+@BOTH
+@pytest.mark.parametrize("wire", get_args(WireName))
+async def test_thoughts_go_back_with_the_results_of_tools(wire: WireName, streamed: bool) -> None:  # noqa: FBT001  # a parameter
+    call = ToolCall("call_1", "get_time", "{}")
+    first = Says(reasoning="I had better look.", tool_calls=(call,))
+    async with runtime_with(first, "Noon.", wire=wire) as (rt, provider):
+        options: dict[str, Any] = {"reasoning_effort": "low", "tools": TOOLS}
+        asked = Message("user", "What time is it?")
+        reply = await ask(rt, None, (asked,), streamed=streamed, **options)
+        (called,) = reply.tool_calls
+        said = Message(
+            "assistant",
+            reply.text,
+            tool_calls=(RequestedTool(called.id, FunctionCall(called.name, called.arguments)),),
+            reasoning_state=reply.reasoning_state,
+        )
+        messages = (asked, said, Message("tool", "12:00", tool_call_id=called.id))
+        assert (await ask(rt, None, messages, streamed=streamed, **options)).text == "Noon."
+        sent = json.dumps(provider.received[-1].body)
+    name = GIVEN_BACK.get(wire)
+    if name is None:
+        assert reply.reasoning_state is None
+    else:
+        assert f'"{name}": "' in sent
 
 
 LACKING = [

@@ -168,3 +168,22 @@ async def test_models_are_listed(official: Any) -> None:
     models = [model async for model in official.models.list()]
     assert "fast" in [model.id for model in models]
     assert (await official.models.retrieve("fast")).max_input_tokens == 128_000
+
+
+async def test_thoughts_stream_to_what_they_are_whole(official: Any) -> None:
+    asked: dict[str, Any] = {
+        "model": "smart",
+        "max_tokens": 500,
+        "messages": MESSAGES,
+        "thinking": {"type": "adaptive"},
+    }
+    whole = await official.messages.create(**asked)
+    async with official.messages.stream(**asked) as stream:
+        final = await stream.get_final_message()
+    thought, said = whole.content
+    assert (thought.type, said.type) == ("thinking", "text")
+    assert final.content[0] == thought
+    assert final.content[1].text == said.text
+    assert thought.signature
+    details = whole.usage.output_tokens_details
+    assert 0 < details.thinking_tokens == -(-len(thought.thinking) // 4) < whole.usage.output_tokens

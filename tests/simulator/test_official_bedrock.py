@@ -97,3 +97,21 @@ async def test_errors_become_the_clients_own_classes(faults: str, model: str, na
 
     async with Simulator(SimulatorSettings(faults=faults)) as simulator:
         await with_client(simulator, ask)
+
+
+async def test_thoughts_stream_to_what_they_are_whole() -> None:
+    def both(client: Any) -> tuple[Any, list[Any]]:
+        asked = {"modelId": "smart", "messages": MESSAGES, "outputConfig": {"effort": "low"}}
+        return client.converse(**asked), list(client.converse_stream(**asked)["stream"])
+
+    async with Simulator() as simulator:
+        whole, events = await with_client(simulator, both)
+    thought, said = whole["output"]["message"]["content"]
+    deltas = [event["contentBlockDelta"] for event in events if "contentBlockDelta" in event]
+    thoughts = [delta["delta"]["reasoningContent"] for delta in deltas if delta["contentBlockIndex"] == 0]
+    told = thought["reasoningContent"]["reasoningText"]
+    assert "".join(part.get("text", "") for part in thoughts) == told["text"]
+    assert thoughts[-1] == {"signature": told["signature"]}
+    rest = [delta["delta"]["text"] for delta in deltas if delta["contentBlockIndex"] == 1]
+    assert "".join(rest) == said["text"]
+    assert len(deltas) == whole["usage"]["outputTokens"] + 1

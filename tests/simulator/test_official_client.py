@@ -133,3 +133,45 @@ async def test_a_response_that_is_cut_off_or_wrong_says_so(official: Any) -> Non
 
 async def test_models_are_listed(official: Any) -> None:
     assert "fast" in [model.id async for model in official.models.list()]
+
+
+async def test_thoughts_are_counted_and_log_probabilities_told(official: Any) -> None:
+    asked: dict[str, Any] = {
+        "model": "smart",
+        "messages": MESSAGES,
+        "reasoning_effort": "low",
+        "logprobs": True,
+        "top_logprobs": 2,
+    }
+    whole = await official.chat.completions.create(**asked)
+    (choice,) = whole.choices
+    usage = whole.usage
+    thoughts = usage.completion_tokens_details.reasoning_tokens
+    assert thoughts == -(-len(choice.message.reasoning_content) // 4)
+    assert len(choice.logprobs.content) == usage.completion_tokens - thoughts
+    assert "".join(each.token for each in choice.logprobs.content) == choice.message.content
+    chunks = [chunk async for chunk in await official.chat.completions.create(**asked, stream=True)]
+    told = [chunk.choices[0] for chunk in chunks]
+    logprobs = [each for part in told if part.logprobs for each in part.logprobs.content]
+    assert logprobs == choice.logprobs.content
+
+
+async def test_a_response_thinks_before_it_answers(official: Any) -> None:
+    asked: dict[str, Any] = {
+        "model": "smart",
+        "input": "Why do glaciers move slowly through valleys?",
+        "reasoning": {"effort": "low", "summary": "auto"},
+        "include": ["message.output_text.logprobs"],
+        "top_logprobs": 1,
+    }
+    whole = await official.responses.create(**asked)
+    async with official.responses.stream(**asked) as stream:
+        events = [event async for event in stream]
+        final = await stream.get_final_response()
+    thought, said = whole.output
+    assert (thought.type, said.type) == ("reasoning", "message")
+    assert thought.encrypted_content
+    deltas = [event.delta for event in events if event.type == "response.reasoning_summary_text.delta"]
+    assert "".join(deltas) == thought.summary[0].text == final.output[0].summary[0].text
+    assert whole.usage.output_tokens_details.reasoning_tokens == len(deltas)
+    assert "".join(each.token for each in said.content[0].logprobs) == whole.output_text

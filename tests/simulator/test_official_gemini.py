@@ -135,3 +135,28 @@ async def test_models_are_listed(official: Any) -> None:
     models = [model async for model in await official.models.list(config={"query_base": True})]
     assert "models/fast" in [model.name for model in models]
     assert (await official.models.get(model="fast")).input_token_limit == 128_000
+
+
+async def test_thoughts_and_log_probabilities_are_parsed(official: Any) -> None:
+    config = {
+        "thinking_config": {"include_thoughts": True, "thinking_level": "LOW"},
+        "response_logprobs": True,
+        "logprobs": 2,
+    }
+    whole = await official.models.generate_content(model="smart", contents=PROMPT, config=config)
+    stream = await official.models.generate_content_stream(model="smart", contents=PROMPT, config=config)
+    streamed = [
+        part for chunk in [chunk async for chunk in stream] for part in chunk.candidates[0].content.parts
+    ]
+    thought, said = whole.candidates[0].content.parts
+    assert thought.thought
+    assert said.thought_signature
+    assert "".join(part.text for part in streamed if part.thought) == thought.text
+    assert "".join(part.text for part in streamed if not part.thought) == said.text
+    usage = whole.usage_metadata
+    assert usage.thoughts_token_count == -(-len(thought.text) // 4)
+    parts = (usage.prompt_token_count, usage.candidates_token_count, usage.thoughts_token_count)
+    assert usage.total_token_count == sum(parts)
+    found = whole.candidates[0].logprobs_result
+    assert "".join(each.token for each in found.chosen_candidates) == said.text
+    assert {len(each.candidates) for each in found.top_candidates} == {2}

@@ -82,3 +82,15 @@ async def test_models_are_listed_and_shown(official: Any) -> None:
     listed = await official.list()
     assert "fast:latest" in [model.model for model in listed.models]
     assert "tools" in (await official.show("fast")).capabilities
+
+
+async def test_thoughts_and_log_probabilities_are_parsed(official: Any) -> None:
+    asked: dict[str, Any] = {"think": "low", "logprobs": True, "top_logprobs": 2}
+    whole = await official.chat("smart", MESSAGES, **asked)
+    parts = [part async for part in await official.chat("smart", MESSAGES, stream=True, **asked)]
+    assert whole.message.thinking
+    assert "".join(part.message.thinking or "" for part in parts) == whole.message.thinking
+    assert "".join(part.message.content for part in parts) == whole.message.content
+    assert whole.eval_count == len(parts) - 1
+    assert "".join(each.token for each in whole.logprobs) == whole.message.content
+    assert {len(each.top_logprobs) for each in whole.logprobs} == {2}

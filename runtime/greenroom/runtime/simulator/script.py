@@ -31,6 +31,7 @@ class Says(msgspec.Struct, frozen=True):
         prompt_tokens: Usage to report; None: counted.
         completion_tokens: The same.
         after_s: Seconds before it answers, on the provider's clock.
+        reasoning: What the model thinks before.
     """
 
     text: str = ""
@@ -39,6 +40,7 @@ class Says(msgspec.Struct, frozen=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     after_s: float = 0.0
+    reasoning: str = ""
 
 
 class Fails(msgspec.Struct, frozen=True):
@@ -215,9 +217,11 @@ def _answer(says: Says, prompt_tokens: int) -> Answer:
     tokens = says.completion_tokens
     if tokens is None:
         called = sum(count_tokens(call.name) + count_tokens(call.arguments) for call in says.tool_calls)
-        tokens = count_tokens(says.text) + called
+        tokens = count_tokens(says.text) + count_tokens(says.reasoning) + called
     counted = prompt_tokens if says.prompt_tokens is None else says.prompt_tokens
-    return Answer((Choice(says.text, finish, tokens, says.tool_calls),), counted, tokens)
+    said = tokens - min(tokens, count_tokens(says.reasoning))
+    choice = Choice(says.text, finish, said, says.tool_calls, thoughts=says.reasoning)
+    return Answer((choice,), counted, tokens)
 
 
 def _error(fails: Fails) -> WireError:

@@ -3,6 +3,7 @@
 from greenroom.runtime.simulator.engine.answering import answer, embedded
 from greenroom.runtime.simulator.engine.dice import Dice, uniform
 from greenroom.runtime.simulator.engine.embedding import MAX_DIMENSIONS
+from greenroom.runtime.simulator.engine.likelihood import Likely, likelihoods
 from greenroom.runtime.simulator.engine.models import MODELS, Model, catalogue
 from greenroom.runtime.simulator.engine.question import (
     Answer,
@@ -17,6 +18,7 @@ from greenroom.runtime.simulator.engine.question import (
     count_prompt,
     count_tokens,
     pieces,
+    token_chunks,
 )
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Choice",
     "Dice",
     "Json",
+    "Likely",
     "Model",
     "Question",
     "Schema",
@@ -38,6 +41,8 @@ __all__ = [
     "count_prompt",
     "count_tokens",
     "embedded",
+    "likelihoods",
     "pieces",
+    "token_chunks",
     "uniform",
 ]

@@ -32,6 +32,7 @@ from greenroom.runtime.simulator.engine.reading import (
 from greenroom.runtime.simulator.engine.writing import paragraph
 
 MAX_CALLS = 3
+_THOUGHTS = (1, 2)
 
 
 def answer(question: Question, model: Model, *, seed: int) -> Answer:
@@ -51,7 +52,9 @@ def answer(question: Question, model: Model, *, seed: int) -> Answer:
     prompt_tokens = count_prompt(question)
     room = _room(question, model, prompt_tokens)
     choices = tuple(_choice(question, model, seed, number, room) for number in range(question.choices))
-    return Answer(choices, prompt_tokens, sum(choice.tokens for choice in choices))
+    return Answer(
+        choices, prompt_tokens, sum(choice.tokens + count_tokens(choice.thoughts) for choice in choices)
+    )
 
 
 def embedded(question: Question, *, seed: int) -> Answer:
@@ -82,6 +85,19 @@ def _room(question: Question, model: Model, prompt_tokens: int) -> int:
 
 
 def _choice(question: Question, model: Model, seed: int, number: int, room: int) -> Choice:
+    if question.thinks:
+        thoughts, cut_off = cut(_thoughts(question, seed, number), room)
+        room -= count_tokens(thoughts)
+        said = Choice("", "length", 0) if cut_off or not room else _said(question, model, seed, number, room)
+        return msgspec.structs.replace(said, thoughts=thoughts)
+    return _said(question, model, seed, number, room)
+
+
+def _thoughts(question: Question, seed: int, number: int) -> str:
+    return paragraph(last_user_text(question), Dice(seed, "thoughts", question.key, number), _THOUGHTS)
+
+
+def _said(question: Question, model: Model, seed: int, number: int, room: int) -> Choice:
     dice = Dice(seed, "answer", question.key, number)
     calls = _calls(question, model, dice, number)
     if calls:

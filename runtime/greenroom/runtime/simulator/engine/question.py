@@ -42,6 +42,8 @@ class Question(msgspec.Struct, frozen=True):
     `must_call` is the name of the tool to call, "" for any one, None where the model may choose.
     `frame_bytes` is the size of what the model reads beside the messages: schemas and tools.
     `embed` is None where words are wanted; else each turn's embedding is, of so many numbers (0: as many as usual).
+    `thinks` is whether the model is to think before it answers; `logprobs` is None, or how many tokens are wanted at
+    each token's place beside its log probability.
     """
 
     model: str
@@ -56,25 +58,36 @@ class Question(msgspec.Struct, frozen=True):
     parallel_calls: bool = True
     frame_bytes: int = 0
     embed: int | None = None
+    thinks: bool = False
+    logprobs: int | None = None
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """One of the alternatives of an answer; `stopped_by` is the stop sequence that ended it, if one did."""
+    """One of the alternatives of an answer: what the model thought, and what it said in `tokens` tokens after that.
+
+    `stopped_by` is the stop sequence that ended it, if one did.
+    """
 
     text: str
     finish: FinishReason
     tokens: int
     tool_calls: tuple[ToolCall, ...] = ()
     stopped_by: str | None = None
+    thoughts: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the model says, and what it counts; or the embeddings of the turns."""
+    """What the model says, and what it counts, its thoughts among the completion; or the embeddings of the turns."""
 
     choices: tuple[Choice, ...]
     prompt_tokens: int
     completion_tokens: int
     vectors: tuple[list[float], ...] = ()
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Those of the completion that were thoughts."""
+        return min(self.completion_tokens, sum(count_tokens(choice.thoughts) for choice in self.choices))
 
 
 class CannotAnswer(Exception):
@@ -114,14 +127,20 @@ def cut(text: str, max_tokens: int | None) -> tuple[str, bool]:
     return text.encode()[: max_tokens * BYTES_PER_TOKEN].decode(errors="ignore"), True
 
 
-def chunks(text: str, sizes: Iterator[int]) -> Iterator[tuple[str, int]]:
-    """`text` in chunks of so many tokens each as `sizes` says, with the tokens that each one really has."""
+def token_chunks(text: str, sizes: Iterator[int]) -> Iterator[list[str]]:
+    """The tokens of `text` in chunks of so many each as `sizes` says."""
     tokens = pieces(text)
     at = 0
     while at < len(tokens):
         chunk = tokens[at : at + next(sizes)]
-        yield "".join(chunk), len(chunk)
+        yield chunk
         at += len(chunk)
+
+
+def chunks(text: str, sizes: Iterator[int]) -> Iterator[tuple[str, int]]:
+    """`text` in chunks of so many tokens each as `sizes` says, with the tokens that each one really has."""
+    for chunk in token_chunks(text, sizes):
+        yield "".join(chunk), len(chunk)
 
 
 def pieces(text: str) -> list[str]:

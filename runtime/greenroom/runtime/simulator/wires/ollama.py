@@ -21,6 +21,8 @@ from greenroom.runtime.simulator.engine import (
     Turn,
     chunks,
     count_tokens,
+    pieces,
+    token_chunks,
 )
 from greenroom.runtime.simulator.traffic.advice import RetryAfterForm
 from greenroom.runtime.simulator.traffic.limits import Limits
@@ -33,7 +35,7 @@ from greenroom.runtime.simulator.wires.reading import (
     json_object,
     refuse_unknown,
 )
-from greenroom.runtime.simulator.wires.wire import Asked, called_with
+from greenroom.runtime.simulator.wires.wire import Asked, called_with, token_logprobs
 
 VERSION = "0.12.0"
 _EPOCH_S = 1_767_225_600
@@ -91,9 +93,12 @@ class _Body(msgspec.Struct, kw_only=True):
     format: Literal["", "json"] | dict[str, Any] | None = None
     options: _Options | None = None
     stream: bool | None = None
+    think: bool | Literal["low", "medium", "high", "max"] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
 
 
-_LEFT_ASIDE = frozenset({"keep_alive", "logprobs", "think", "top_logprobs", "truncate"})
+_LEFT_ASIDE = frozenset({"keep_alive", "truncate"})
 _KNOWN = frozenset(_Body.__struct_fields__) | _LEFT_ASIDE
 _encode = msgspec.json.Encoder().encode
 
@@ -121,18 +126,26 @@ class OllamaWire:
     def whole(self, asked: Asked, answer: Answer) -> bytes:
         choice = answer.choices[0]
         message: dict[str, object] = {"role": "assistant", "content": choice.text}
+        if choice.thoughts:
+            message["thinking"] = choice.thoughts
         if choice.tool_calls:
             message["tool_calls"] = [_call(call) for call in choice.tool_calls]
-        return _encode(_line(asked, message) | _end(choice, answer))
+        return _encode(_line(asked, message, pieces(choice.text)) | _end(choice, answer))
 
     def events(self, asked: Asked, answer: Answer, sizes: Iterator[int]) -> Iterator[tuple[bytes, int]]:
         choice = answer.choices[0]
+        for text, tokens in chunks(choice.thoughts, sizes):
+            yield (
+                _encode(_line(asked, {"role": "assistant", "content": "", "thinking": text})) + b"\n",
+                tokens,
+            )
         for call in choice.tool_calls:
             message: dict[str, object] = {"role": "assistant", "content": "", "tool_calls": [_call(call)]}
             tokens = count_tokens(call.name) + count_tokens(call.arguments)
             yield _encode(_line(asked, message)) + b"\n", tokens
-        for text, tokens in chunks(choice.text, sizes):
-            yield _encode(_line(asked, {"role": "assistant", "content": text})) + b"\n", tokens
+        for chunk in token_chunks(choice.text, sizes):
+            message = {"role": "assistant", "content": "".join(chunk)}
+            yield _encode(_line(asked, message, chunk)) + b"\n", len(chunk)
         last = _line(asked, {"role": "assistant", "content": ""}) | _end(choice, answer)
         yield _encode(last) + b"\n", 0
 
@@ -181,6 +194,8 @@ def _question(asked: _Body, key: bytes, framed: int) -> Question:
             ]
         ),
         frame_bytes=framed,
+        thinks=bool(asked.think),
+        logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
     )
 
 
@@ -197,9 +212,12 @@ def _turn(message: _Message) -> Turn:
     return Turn(message.role, "".join([message.content, *calls]), len(message.images or ()))
 
 
-def _line(asked: Asked, message: dict[str, object]) -> dict[str, object]:
+def _line(asked: Asked, message: dict[str, object], tokens: Iterable[str] = ()) -> dict[str, object]:
     second = _EPOCH_S + int.from_bytes(asked.question.key[12:16], "big") % _WEEK_S
-    return {"model": asked.question.model, "created_at": _time(second), "message": message, "done": False}
+    line: dict[str, object] = {"model": asked.question.model, "created_at": _time(second)}
+    line |= {"message": message, "done": False}
+    logprobs = token_logprobs(asked.question, tokens)
+    return {**line, "logprobs": logprobs} if logprobs else line
 
 
 def _end(choice: Choice, answer: Answer) -> dict[str, object]:

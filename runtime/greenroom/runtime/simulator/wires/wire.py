@@ -1,12 +1,14 @@
 """What a wire format is to the simulator: a way to read requests, and the bytes of answers and errors."""
 
+import base64
+import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import msgspec
 
 from greenroom.actors.events import ToolCall
-from greenroom.runtime.simulator.engine import Answer, Model, Question
+from greenroom.runtime.simulator.engine import Answer, Likely, Model, Question, likelihoods
 from greenroom.runtime.simulator.traffic.advice import RetryAfterForm
 from greenroom.runtime.simulator.traffic.limits import Limits
 from greenroom.runtime.simulator.wires.errors import WireError
@@ -37,6 +39,25 @@ def called_with(call: ToolCall) -> object:
         return msgspec.json.decode(call.arguments)
     except msgspec.DecodeError:
         return {}
+
+
+def token_logprobs(question: Question, tokens: Iterable[str]) -> list[dict[str, object]] | None:
+    """Log probabilities as OpenAI's two wires and Ollama's write them; None where nobody wants them."""
+    if question.logprobs is None:
+        return None
+    return [
+        {**_likely(each), "top_logprobs": [_likely(other) for other in each.others]}
+        for each in likelihoods(tokens, question.logprobs)
+    ]
+
+
+def _likely(likely: Likely) -> dict[str, object]:
+    return {"token": likely.token, "logprob": likely.logprob, "bytes": [*likely.token.encode()]}
+
+
+def sealed(thoughts: str) -> str:
+    """What stands for thoughts where a provider wants them back: signed or encrypted, and nothing to read."""
+    return base64.b64encode(hashlib.sha256(thoughts.encode()).digest()).decode()
 
 
 class Wire(Protocol):

@@ -99,6 +99,12 @@ class _OutputConfig(msgspec.Struct):
     effort: str | None = None
 
 
+class _Thought(msgspec.Struct):
+    type: Literal["enabled", "adaptive", "disabled"]
+    budget_tokens: Annotated[int, Meta(ge=1024)] | None = None
+    display: str | None = None
+
+
 class _Metadata(msgspec.Struct):
     user_id: str | None = None
 
@@ -119,15 +125,16 @@ class _Body(msgspec.Struct, kw_only=True):
     tool_choice: _ToolChoice | None = None
     output_config: _OutputConfig | None = None
     metadata: _Metadata | None = None
+    thinking: _Thought | None = None
 
 
 # Part of the published request, without effect on what is simulated.
 _LEFT_ASIDE = frozenset({
-    "cache_control", "container", "diagnostics", "inference_geo", "service_tier", "speed", "thinking",
+    "cache_control", "container", "diagnostics", "inference_geo", "service_tier", "speed",
     "user_profile_id", "workspace_id",
 })  # fmt: skip
 _KNOWN = frozenset(_Body.__struct_fields__) | _LEFT_ASIDE
-_NO_PART_OF_THE_QUESTION = ("stream", "metadata", *_LEFT_ASIDE.difference({"thinking"}))
+_NO_PART_OF_THE_QUESTION = ("stream", "metadata", *_LEFT_ASIDE)
 _FRAME = ("tools", "output_config")
 
 
@@ -191,6 +198,7 @@ def _question(asked: _Body, key: bytes, framed: int) -> Question:
         must_call=must_call,
         parallel_calls=not (choice and choice.disable_parallel_tool_use),
         frame_bytes=framed,
+        thinks=asked.thinking is not None and asked.thinking.type != "disabled",
     )
 
 

@@ -13,7 +13,7 @@ from greenroom.runtime.simulator.traffic.limits import Limits
 from greenroom.runtime.simulator.wires.anthropic.request import parse_messages
 from greenroom.runtime.simulator.wires.errors import WireError
 from greenroom.runtime.simulator.wires.reading import Head
-from greenroom.runtime.simulator.wires.wire import SSE, Asked, called_with
+from greenroom.runtime.simulator.wires.wire import SSE, Asked, called_with, sealed
 
 _KINDS = {
     400: "invalid_request_error",
@@ -52,15 +52,17 @@ class AnthropicWire:
     def whole(self, asked: Asked, answer: Answer) -> bytes:
         choice = answer.choices[0]
         reason, sequence = _ended(choice)
-        content = [_tool_use(call) for call in choice.tool_calls] or [{"type": "text", "text": choice.text}]
-        usage = _usage(answer.prompt_tokens, answer.completion_tokens)
-        return _encode(_message(asked, content, reason, sequence, usage))
+        said = [_tool_use(call) for call in choice.tool_calls] or [{"type": "text", "text": choice.text}]
+        usage = _usage(answer.prompt_tokens, answer.completion_tokens, answer.reasoning_tokens)
+        return _encode(_message(asked, [*_thought(choice), *said], reason, sequence, usage))
 
     def events(self, asked: Asked, answer: Answer, sizes: Iterator[int]) -> Iterator[tuple[bytes, int]]:
         choice = answer.choices[0]
         started = _message(asked, [], None, None, _usage(answer.prompt_tokens, 1))
         yield _event({"type": "message_start", "message": started}), 0
         blocks = [_tool_block(call, sizes) for call in choice.tool_calls] or [_text_block(choice.text, sizes)]
+        if choice.thoughts:
+            blocks.insert(0, _thought_block(choice.thoughts, sizes))
         for index, (opening, deltas) in enumerate(blocks):
             yield _event({"type": "content_block_start", "index": index, "content_block": opening}), 0
             if index == 0:
@@ -70,7 +72,7 @@ class AnthropicWire:
             yield _event({"type": "content_block_stop", "index": index}), 0
         reason, sequence = _ended(choice)
         end: dict[str, object] = {"stop_reason": reason, "stop_sequence": sequence}
-        usage = {"output_tokens": answer.completion_tokens}
+        usage = _output(answer.completion_tokens, answer.reasoning_tokens)
         yield _event({"type": "message_delta", "delta": end, "usage": usage}), 0
         yield _event({"type": "message_stop"}), 0
 
@@ -127,15 +129,19 @@ def _message(
     }
 
 
-def _usage(prompt_tokens: int, completion_tokens: int) -> dict[str, object]:
+def _usage(prompt_tokens: int, completion_tokens: int, reasoning_tokens: int = 0) -> dict[str, object]:
     return {
         "input_tokens": prompt_tokens,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 0,
         "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
-        "output_tokens": completion_tokens,
         "service_tier": "standard",
+        **_output(completion_tokens, reasoning_tokens),
     }
+
+
+def _output(tokens: int, reasoning_tokens: int) -> dict[str, object]:
+    return {"output_tokens": tokens, "output_tokens_details": {"thinking_tokens": reasoning_tokens}}
 
 
 def _ended(choice: Choice) -> tuple[str, str | None]:
@@ -146,6 +152,21 @@ def _ended(choice: Choice) -> tuple[str, str | None]:
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:
     return {"type": "tool_use", "id": _call_id(call), "name": call.name, "input": called_with(call)}
+
+
+def _thought(choice: Choice) -> list[dict[str, Any]]:
+    if not choice.thoughts:
+        return []
+    return [{"type": "thinking", "thinking": choice.thoughts, "signature": sealed(choice.thoughts)}]
+
+
+def _thought_block(
+    thoughts: str, sizes: Iterator[int]
+) -> tuple[dict[str, Any], Iterable[tuple[dict[str, str], int]]]:
+    parts = chunks(thoughts, sizes)
+    deltas = [({"type": "thinking_delta", "thinking": part}, tokens) for part, tokens in parts]
+    deltas.append(({"type": "signature_delta", "signature": sealed(thoughts)}, 0))
+    return {"type": "thinking", "thinking": "", "signature": ""}, deltas
 
 
 def _text_block(

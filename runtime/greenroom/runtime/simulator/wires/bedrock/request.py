@@ -215,6 +215,7 @@ def _question(model: str, asked: _Body, key: bytes, framed: int) -> Question:
         tools=tuple(tools),
         must_call=must_call,
         frame_bytes=framed,
+        thinks=asked.output_config is not None and asked.output_config.effort is not None,
     )
 
 

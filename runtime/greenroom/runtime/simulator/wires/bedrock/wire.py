@@ -13,7 +13,7 @@ from greenroom.runtime.simulator.traffic.limits import Limits
 from greenroom.runtime.simulator.wires.bedrock.request import parse_converse
 from greenroom.runtime.simulator.wires.errors import WireError
 from greenroom.runtime.simulator.wires.reading import Head
-from greenroom.runtime.simulator.wires.wire import Asked, called_with
+from greenroom.runtime.simulator.wires.wire import Asked, called_with, sealed
 
 _NAMES = {
     400: "ValidationException",
@@ -81,6 +81,9 @@ class BedrockWire:
         choice = answer.choices[0]
         content: list[_Fields] = [{"toolUse": _call(call)} for call in choice.tool_calls]
         content = content or [{"text": choice.text}]
+        if choice.thoughts:
+            thought = {"text": choice.thoughts, "signature": sealed(choice.thoughts)}
+            content.insert(0, {"reasoningContent": {"reasoningText": thought}})
         return _encode(
             {
                 "output": {"message": {"role": "assistant", "content": content}},
@@ -92,12 +95,15 @@ class BedrockWire:
     def events(self, asked: Asked, answer: Answer, sizes: Iterator[int]) -> Iterator[tuple[bytes, int]]:
         choice = answer.choices[0]
         yield _frame("messageStart", {"role": "assistant"}), 0
-        for index, call in enumerate(choice.tool_calls):
+        if choice.thoughts:
+            yield from _thought_frames(choice.thoughts, sizes)
+        first = 1 if choice.thoughts else 0
+        for index, call in enumerate(choice.tool_calls, first):
             yield from _call_frames(index, call, sizes)
         if not choice.tool_calls:
             for text, tokens in chunks(choice.text, sizes):
-                yield _delta(0, {"text": text}), tokens
-            yield _frame("contentBlockStop", {"contentBlockIndex": 0}), 0
+                yield _delta(first, {"text": text}), tokens
+            yield _frame("contentBlockStop", {"contentBlockIndex": first}), 0
         yield _frame("messageStop", {"stopReason": _stop_reason(choice)}), 0
         yield _frame("metadata", _account(answer)), 0
 
@@ -136,6 +142,13 @@ def _summary(model: Model) -> _Fields:
         "inferenceTypesSupported": ["ON_DEMAND"],
         "modelLifecycle": {"status": "ACTIVE"},
     }
+
+
+def _thought_frames(thoughts: str, sizes: Iterator[int]) -> Iterator[tuple[bytes, int]]:
+    for text, tokens in chunks(thoughts, sizes):
+        yield _delta(0, {"reasoningContent": {"text": text}}), tokens
+    yield _delta(0, {"reasoningContent": {"signature": sealed(thoughts)}}), 0
+    yield _frame("contentBlockStop", {"contentBlockIndex": 0}), 0
 
 
 def _call_frames(index: int, call: ToolCall, sizes: Iterator[int]) -> Iterator[tuple[bytes, int]]:

@@ -18,6 +18,7 @@ from greenroom.runtime.simulator.wires.reading import (
 from greenroom.runtime.simulator.wires.wire import Asked
 
 STREAMING = "streamGenerateContent"
+THOUGHTS_SHOWN = "thoughts shown"
 COUNTING = "countTokens"
 
 
@@ -87,6 +88,25 @@ class _ToolConfig(_Camel):
     function_calling_config: _Calling | None = None
 
 
+class _ThinkingConfig(_Camel):
+    """Google takes either spelling of a name, and its own client sends these as they were written."""
+
+    include_thoughts: bool = False
+    thinking_budget: int | None = None
+    thinking_level: str | None = None
+    shown: bool = msgspec.field(name="include_thoughts", default=False)
+    budget: int | None = msgspec.field(name="thinking_budget", default=None)
+    level: str | None = msgspec.field(name="thinking_level", default=None)
+
+    @property
+    def thoughts_shown(self) -> bool:
+        return self.include_thoughts or self.shown
+
+    @property
+    def thinks(self) -> bool:
+        return 0 not in (self.thinking_budget, self.budget)
+
+
 class _Config(_Camel):
     max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
     stop_sequences: Annotated[list[str], Meta(max_length=5)] | None = None
@@ -98,6 +118,9 @@ class _Config(_Camel):
     response_mime_type: Literal["text/plain", "application/json", "text/x.enum"] | None = None
     response_schema: dict[str, Any] | None = None
     response_json_schema: dict[str, Any] | None = None
+    response_logprobs: bool | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    thinking_config: _ThinkingConfig | None = None
 
 
 class _Body(_Camel, kw_only=True):
@@ -136,7 +159,13 @@ def parse_contents(body: bytes, head: Head) -> Asked:
         question=_question(model, asked, key, framed),
         prompt_sha256=prompt_sha256,
         stream=verb == STREAMING,
+        form=THOUGHTS_SHOWN if _thinking(asked).thoughts_shown else "",
     )
+
+
+def _thinking(asked: _Body) -> _ThinkingConfig:
+    config = asked.generation_config
+    return (config and config.thinking_config) or _ThinkingConfig(thinking_budget=0)
 
 
 def _declarations(asked: _Body) -> list[_Declaration]:
@@ -178,6 +207,8 @@ def _question(model: str, asked: _Body, key: bytes, framed: int) -> Question:
         tools=tuple([_tool(function) for function in declared]),
         must_call=must_call,
         frame_bytes=framed,
+        thinks=_thinking(asked).thinks,
+        logprobs=(config.logprobs or 0) if config.response_logprobs else None,
     )
 
 

@@ -5,12 +5,22 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from greenroom.actors.events import FinishReason, ToolCall
-from greenroom.runtime.simulator.engine import Answer, Choice, Model, chunks, count_tokens
+from greenroom.runtime.simulator.engine import (
+    Answer,
+    Choice,
+    Likely,
+    Model,
+    chunks,
+    count_tokens,
+    likelihoods,
+    pieces,
+    token_chunks,
+)
 from greenroom.runtime.simulator.traffic.limits import Limits
 from greenroom.runtime.simulator.wires.errors import WireError
-from greenroom.runtime.simulator.wires.gemini.request import parse_contents
+from greenroom.runtime.simulator.wires.gemini.request import THOUGHTS_SHOWN, parse_contents
 from greenroom.runtime.simulator.wires.reading import Head
-from greenroom.runtime.simulator.wires.wire import SSE, Asked, called_with
+from greenroom.runtime.simulator.wires.wire import SSE, Asked, called_with, sealed
 
 _STATUS = {
     400: "INVALID_ARGUMENT",
@@ -32,6 +42,7 @@ _FINISH: dict[FinishReason, str] = {
 }
 _BAD_KEY = "API_KEY_INVALID"
 _encode = msgspec.json.Encoder().encode
+_Fields = dict[str, object]
 
 
 class GeminiWire:
@@ -52,22 +63,29 @@ class GeminiWire:
 
     def whole(self, asked: Asked, answer: Answer) -> bytes:
         candidates = [
-            _candidate(at, _parts(choice), choice.finish) for at, choice in enumerate(answer.choices)
+            _candidate(at, _parts(asked, choice), choice.finish, _logprobs(asked, pieces(choice.text)))
+            for at, choice in enumerate(answer.choices)
         ]
-        return _encode(_response(asked, candidates, answer.prompt_tokens, answer.completion_tokens))
+        return _encode(
+            _response(asked, answer, candidates, answer.completion_tokens - answer.reasoning_tokens)
+        )
 
     def events(self, asked: Asked, answer: Answer, sizes: Iterator[int]) -> Iterator[tuple[bytes, int]]:
         sent = 0
         for at, choice in enumerate(answer.choices):
             # The finish reason comes with the last piece, which is why one is held back.
-            held: tuple[dict[str, object], int] = ({"text": ""}, 0)
-            for index, piece in enumerate(_pieces(choice, sizes)):
+            held = _Piece({"text": ""}, 0)
+            for index, piece in enumerate(_pieces(asked, choice, sizes)):
                 if index:
-                    sent += held[1]
-                    yield self._event(asked, answer, _candidate(at, [held[0]], None), sent), held[1]
+                    sent += held.counted
+                    candidate = _candidate(at, [held.part], None, held.logprobs)
+                    yield self._event(asked, answer, candidate, sent), held.tokens
                 held = piece
-            sent = answer.completion_tokens if at == len(answer.choices) - 1 else sent + held[1]
-            yield self._event(asked, answer, _candidate(at, [held[0]], choice.finish), sent), held[1]
+            last = at == len(answer.choices) - 1
+            sent = answer.completion_tokens if last else sent + held.counted
+            part = held.part | _signature(choice) if choice.thoughts and not choice.tool_calls else held.part
+            candidate = _candidate(at, [part], choice.finish, held.logprobs)
+            yield self._event(asked, answer, candidate, sent), held.tokens
 
     def counted(self, tokens: int) -> bytes:
         return _encode(
@@ -111,44 +129,90 @@ class GeminiWire:
 
     def _event(self, asked: Asked, answer: Answer, candidate: dict[str, object], sent: int) -> bytes:
         # A call that was cut off comes with its whole name, for which there were not tokens enough.
-        tokens = min(sent, answer.completion_tokens)
-        return b"data: %s\r\n\r\n" % _encode(_response(asked, [candidate], answer.prompt_tokens, tokens))
+        tokens = min(sent, answer.completion_tokens - answer.reasoning_tokens)
+        return b"data: %s\r\n\r\n" % _encode(_response(asked, answer, [candidate], tokens))
+
+
+class _Piece(msgspec.Struct):
+    """A part of a stream, its tokens, and those of its text."""
+
+    part: _Fields
+    tokens: int
+    counted: int = 0
+    logprobs: _Fields | None = None
 
 
 def _response(
-    asked: Asked, candidates: list[dict[str, object]], prompt_tokens: int, candidate_tokens: int
+    asked: Asked, answer: Answer, candidates: list[_Fields], candidate_tokens: int
 ) -> dict[str, object]:
+    prompt, thoughts = answer.prompt_tokens, answer.reasoning_tokens
+    thought = {"thoughtsTokenCount": thoughts} if thoughts else {}
     return {
         "candidates": candidates,
         "usageMetadata": {
-            "promptTokenCount": prompt_tokens,
+            "promptTokenCount": prompt,
             "candidatesTokenCount": candidate_tokens,
-            "totalTokenCount": prompt_tokens + candidate_tokens,
-            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": prompt_tokens}],
+            **thought,
+            "totalTokenCount": prompt + candidate_tokens + thoughts,
+            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": prompt}],
         },
         "modelVersion": asked.question.model,
         "responseId": asked.question.key[:12].hex(),
     }
 
 
-def _candidate(index: int, parts: list[dict[str, object]], finish: FinishReason | None) -> dict[str, object]:
-    candidate: dict[str, object] = {"content": {"parts": parts, "role": "model"}, "index": index}
+def _candidate(
+    index: int, parts: list[_Fields], finish: FinishReason | None, logprobs: _Fields | None
+) -> _Fields:
+    candidate: _Fields = {"content": {"parts": parts, "role": "model"}, "index": index}
+    if logprobs is not None:
+        candidate["logprobsResult"] = logprobs
     if finish is not None:
         candidate["finishReason"] = _FINISH[finish]
     return candidate
 
 
-def _parts(choice: Choice) -> list[dict[str, object]]:
-    return [_call(call) for call in choice.tool_calls] or [{"text": choice.text}]
+def _parts(asked: Asked, choice: Choice) -> list[_Fields]:
+    said: list[_Fields] = [_call(call) for call in choice.tool_calls] or [{"text": choice.text}]
+    if not choice.thoughts:
+        return said
+    said[0] |= _signature(choice)
+    return [{"text": choice.thoughts, "thought": True}, *said] if asked.form == THOUGHTS_SHOWN else said
 
 
-def _pieces(choice: Choice, sizes: Iterator[int]) -> Iterator[tuple[dict[str, object], int]]:
+def _pieces(asked: Asked, choice: Choice, sizes: Iterator[int]) -> Iterator[_Piece]:
     """The parts of a stream with their tokens; a call comes in one piece."""
-    for call in choice.tool_calls:
-        yield _call(call), count_tokens(call.name) + count_tokens(call.arguments)
+    if asked.form == THOUGHTS_SHOWN:
+        for text, tokens in chunks(choice.thoughts, sizes):
+            yield _Piece({"text": text, "thought": True}, tokens)
+    for index, call in enumerate(choice.tool_calls):
+        tokens = count_tokens(call.name) + count_tokens(call.arguments)
+        signed = _signature(choice) if choice.thoughts and not index else {}
+        yield _Piece(_call(call) | signed, tokens, tokens)
     if not choice.tool_calls:
-        for text, tokens in chunks(choice.text, sizes):
-            yield {"text": text}, tokens
+        for chunk in token_chunks(choice.text, sizes):
+            yield _Piece({"text": "".join(chunk)}, len(chunk), len(chunk), _logprobs(asked, chunk))
+        if not choice.text and choice.thoughts:
+            yield _Piece({"text": ""}, 0)
+
+
+def _signature(choice: Choice) -> _Fields:
+    return {"thoughtSignature": sealed(choice.thoughts)}
+
+
+def _logprobs(asked: Asked, tokens: list[str]) -> _Fields | None:
+    top = asked.question.logprobs
+    if top is None:
+        return None
+    found = likelihoods(tokens, top)
+    return {
+        "chosenCandidates": [_likely(each) for each in found],
+        "topCandidates": [{"candidates": [_likely(other) for other in each.others]} for each in found],
+    }
+
+
+def _likely(likely: Likely) -> _Fields:
+    return {"token": likely.token, "logProbability": likely.logprob}
 
 
 def _call(call: ToolCall) -> dict[str, object]:

@@ -7,7 +7,17 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from greenroom.actors.events import ToolCall
-from greenroom.runtime.simulator.engine import Answer, Choice, Model, Question, chunks, count_tokens
+from greenroom.runtime.simulator.engine import (
+    Answer,
+    Choice,
+    Model,
+    Question,
+    chunks,
+    count_tokens,
+    pieces,
+    token_chunks,
+)
+from greenroom.runtime.simulator.wires.wire import token_logprobs
 
 # `created` is a fixed second of this week, chosen by the request, so that equal requests get equal bodies. A real
 # clock would make every comparison of two runs leave the field out; nothing on the wire promises that it is now.
@@ -28,18 +38,26 @@ class _Call(msgspec.Struct):
 
 
 class _Message(msgspec.Struct):
+    """OpenAI keeps thoughts to itself; `reasoning_content` is how DeepSeek shows them, and most compatible hosts."""
+
     role: str
     content: str | None
     refusal: None = None
     annotations: tuple[()] = ()
     tool_calls: list[_Call] | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[dict[str, object]]
+    refusal: None = None
 
 
 class _WholeChoice(msgspec.Struct):
     index: int
     message: _Message
     finish_reason: str
-    logprobs: None = None
+    logprobs: _Logprobs | None = None
 
 
 class _PromptDetails(msgspec.Struct, frozen=True):
@@ -85,12 +103,13 @@ class _Delta(msgspec.Struct):
     content: str | UnsetType | None = UNSET
     refusal: UnsetType | None = UNSET
     tool_calls: list[_CallDelta] | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
 
 
 class _ChunkChoice(msgspec.Struct):
     index: int
     delta: _Delta
-    logprobs: None = None
+    logprobs: _Logprobs | None = None
     finish_reason: str | None = None
 
 
@@ -123,7 +142,10 @@ _encode = msgspec.json.Encoder().encode
 def whole_body(question: Question, answer: Answer) -> bytes:
     """The body of a completion that is answered in one piece. Equal questions give equal bytes, `id` included."""
     mark, created = _identity(question)
-    choices = [_WholeChoice(at, _message(choice), choice.finish) for at, choice in enumerate(answer.choices)]
+    choices = [
+        _WholeChoice(at, _message(choice), choice.finish, _logprobs(question, pieces(choice.text)))
+        for at, choice in enumerate(answer.choices)
+    ]
     return _encode(_Completion(mark, created, question.model, choices, _usage(answer)))
 
 
@@ -150,12 +172,14 @@ def stream_events(
     for at, choice in enumerate(answer.choices):
         opening = _Delta(role="assistant", content=None if choice.tool_calls else "", refusal=None)
         yield event([_ChunkChoice(at, opening)]), 0
-    numbered = [[(at, *step) for step in _deltas(choice, sizes)] for at, choice in enumerate(answer.choices)]
+    numbered = [
+        [(at, *step) for step in _deltas(question, choice, sizes)] for at, choice in enumerate(answer.choices)
+    ]
     for together in zip_longest(*numbered):
         for step in together:
             if step is not None:
-                at, delta, tokens = step
-                yield event([_ChunkChoice(at, delta)]), tokens
+                at, delta, tokens, logprobs = step
+                yield event([_ChunkChoice(at, delta, logprobs)]), tokens
     for at, choice in enumerate(answer.choices):
         yield event([_ChunkChoice(at, _Delta(), finish_reason=choice.finish)]), 0
     if include_usage:
@@ -180,25 +204,36 @@ def _identity(question: Question) -> tuple[str, int]:
 
 
 def _message(choice: Choice) -> _Message:
+    thoughts = choice.thoughts or UNSET
     if not choice.tool_calls:
-        return _Message("assistant", choice.text)
+        return _Message("assistant", choice.text, reasoning_content=thoughts)
     calls = [_Call(call.id, _Called(call.name, call.arguments)) for call in choice.tool_calls]
-    return _Message("assistant", None, tool_calls=calls)
+    return _Message("assistant", None, tool_calls=calls, reasoning_content=thoughts)
+
+
+def _logprobs(question: Question, tokens: list[str]) -> _Logprobs | None:
+    found = token_logprobs(question, tokens)
+    return None if found is None else _Logprobs(found)
 
 
 def _usage(answer: Answer) -> _Usage:
     prompt, completion = answer.prompt_tokens, answer.completion_tokens
-    return _Usage(prompt, completion, prompt + completion)
+    details = _CompletionDetails(answer.reasoning_tokens)
+    return _Usage(prompt, completion, prompt + completion, completion_tokens_details=details)
 
 
-def _deltas(choice: Choice, sizes: Iterator[int]) -> Iterator[tuple[_Delta, int]]:
+def _deltas(
+    question: Question, choice: Choice, sizes: Iterator[int]
+) -> Iterator[tuple[_Delta, int, _Logprobs | None]]:
+    for text, tokens in chunks(choice.thoughts, sizes):
+        yield _Delta(reasoning_content=text), tokens, None
     if not choice.tool_calls:
-        for text, tokens in chunks(choice.text, sizes):
-            yield _Delta(content=text), tokens
+        for chunk in token_chunks(choice.text, sizes):
+            yield _Delta(content="".join(chunk)), len(chunk), _logprobs(question, chunk)
     for index, call in enumerate(choice.tool_calls):
-        yield _Delta(tool_calls=[_opening(index, call)]), count_tokens(call.name)
+        yield _Delta(tool_calls=[_opening(index, call)]), count_tokens(call.name), None
         for text, tokens in chunks(call.arguments, sizes):
-            yield _Delta(tool_calls=[_CallDelta(index, function={"arguments": text})]), tokens
+            yield _Delta(tool_calls=[_CallDelta(index, function={"arguments": text})]), tokens, None
 
 
 def _opening(index: int, call: ToolCall) -> _CallDelta:

@@ -157,17 +157,19 @@ class _ChatBody(msgspec.Struct, kw_only=True):
     tool_choice: Literal["none", "auto", "required"] | _ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     metadata: dict[str, str] | None = None
-    logprobs: Literal[False] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     modalities: list[Literal["text"]] | None = None
 
 
 # Part of the published request, without effect on what is simulated.
 _LEFT_ASIDE = frozenset({
     "logit_bias", "moderation", "prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
-    "reasoning_effort", "safety_identifier", "service_tier", "store", "user", "verbosity",
+    "safety_identifier", "service_tier", "store", "user", "verbosity",
 })  # fmt: skip
 # Part of the published request; the simulator would have to make up what they ask for.
-_NOT_SIMULATED = frozenset({"audio", "functions", "function_call", "top_logprobs", "web_search_options"})
+_NOT_SIMULATED = frozenset({"audio", "functions", "function_call", "web_search_options"})
 _KNOWN = frozenset(_ChatBody.__struct_fields__) | _LEFT_ASIDE | _NOT_SIMULATED
 # The same question whole or streamed, tagged or not, gets the same answer.
 _NO_PART_OF_THE_QUESTION = (
@@ -220,6 +222,8 @@ def _refuse_combinations(asked: _ChatBody) -> None:
         )
     if asked.stream_options is not None and not asked.stream:
         raise WireError(400, "'stream_options' is for requests with 'stream': true.", param="stream_options")
+    if asked.top_logprobs is not None and not asked.logprobs:
+        raise WireError(400, "'top_logprobs' is for requests with 'logprobs': true.", param="top_logprobs")
     for at, message in enumerate(asked.messages):
         if isinstance(message, _Assistant) and not (message.content or message.tool_calls or message.refusal):
             place = f"messages[{at}].content"
@@ -266,6 +270,8 @@ def _question(asked: _ChatBody, key: bytes, framed: int) -> Question:
         else None,
         parallel_calls=asked.parallel_tool_calls is not False,
         frame_bytes=framed,
+        thinks=asked.reasoning_effort not in {None, "none"},
+        logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
     )
 
 

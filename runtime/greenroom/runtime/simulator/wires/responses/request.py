@@ -123,6 +123,11 @@ class _TextConfig(msgspec.Struct):
     verbosity: str | None = None
 
 
+class _ReasoningConfig(msgspec.Struct):
+    effort: str | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+
+
 class _Body(msgspec.Struct, kw_only=True):
     """The fields that the simulator reads. What it accepts and leaves aside stands in `_LEFT_ASIDE`."""
 
@@ -138,20 +143,25 @@ class _Body(msgspec.Struct, kw_only=True):
     tool_choice: Literal["none", "auto", "required"] | _ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     metadata: dict[str, str] | None = None
+    reasoning: _ReasoningConfig | None = None
+    include: list[str] | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
 
 
 # Part of the published request, without effect on what is simulated.
 _LEFT_ASIDE = frozenset({
-    "access_programs", "context_management", "image", "include", "max_tool_calls", "moderation", "prompt_cache_key",
-    "prompt_cache_options", "prompt_cache_retention", "reasoning", "safety_identifier", "service_tier", "store",
-    "stream_options", "top_logprobs", "truncation", "user",
+    "access_programs", "context_management", "image", "max_tool_calls", "moderation", "prompt_cache_key",
+    "prompt_cache_options", "prompt_cache_retention", "safety_identifier", "service_tier", "store", "stream_options",
+    "truncation", "user",
 })  # fmt: skip
 # Part of the published request; the simulator keeps nothing from one request to the next.
 _NOT_SIMULATED = frozenset(
     {"background", "background_options", "conversation", "previous_response_id", "prompt"}
 )
 _KNOWN = frozenset(_Body.__struct_fields__) | _LEFT_ASIDE | _NOT_SIMULATED
-_NO_PART_OF_THE_QUESTION = ("stream", "metadata", *_LEFT_ASIDE.difference({"reasoning"}))
+_NO_PART_OF_THE_QUESTION = ("stream", "metadata", "include", "top_logprobs", *_LEFT_ASIDE)
+_WITH_LOGPROBS = "message.output_text.logprobs"
+THOUGHTS_SHOWN = "thoughts shown"
 
 
 def parse_response(body: bytes, head: Head) -> Asked:
@@ -176,6 +186,7 @@ def parse_response(body: bytes, head: Head) -> Asked:
         prompt_sha256=prompt_sha256,
         stream=bool(asked.stream),
         custom_id=(asked.metadata or {}).get("custom_id"),
+        form=THOUGHTS_SHOWN if asked.reasoning and asked.reasoning.summary else "",
     )
 
 
@@ -217,6 +228,8 @@ def _question(asked: _Body, key: bytes, framed: int) -> Question:
         must_call="" if choice == "required" else named,
         parallel_calls=asked.parallel_tool_calls is not False,
         frame_bytes=framed,
+        thinks=asked.reasoning is not None and asked.reasoning.effort not in {None, "none"},
+        logprobs=(asked.top_logprobs or 0) if _WITH_LOGPROBS in (asked.include or ()) else None,
     )
 
 
