@@ -1,6 +1,7 @@
 """`greenroom doctor`: each thing that can be wrong is found, with its fix, and looking changes nothing."""
 
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -33,6 +34,31 @@ def test_all_is_well(greenroom: Greenroom, simulator: SimulatorProcess) -> None:
     for_people = greenroom.run("doctor", env={"ACME_KEY": "right"})
     assert for_people.code == 0
     assert "provider acme" in for_people.out
+
+
+@pytest.mark.parametrize(
+    ("days", "status", "said"),
+    [(-1, "warning", "ceases on"), (89, "warning", "ceases on"), (99, "ok", "acme/fast")],
+)
+def test_a_default_model_that_ceases_soon(
+    greenroom: Greenroom, simulator: SimulatorProcess, days: int, status: str, said: str
+) -> None:
+    ends = datetime.now(UTC).date() + timedelta(days=days)
+    greenroom.configure(simulator.base_url, more=f"[providers.acme.models.fast]\nretires = {ends}")
+    check = checks(greenroom.run("doctor", "--json"))["default model"]
+    assert check["status"] == status
+    assert said in check["detail"]
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [("AUTO", "chosen for each call"), ("local/none.gguf", "local/none.gguf")]
+)
+def test_a_default_model_that_nobody_lists(
+    greenroom: Greenroom, simulator: SimulatorProcess, model: str, said: str
+) -> None:
+    greenroom.configure(simulator.base_url, before=f'default_model = "{model}"')
+    check = checks(greenroom.run("doctor", "--json"))["default model"]
+    assert (check["status"], said in check["detail"]) == ("ok", True)
 
 
 def test_looking_changes_nothing(greenroom: Greenroom, simulator: SimulatorProcess) -> None:

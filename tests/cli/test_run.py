@@ -63,6 +63,18 @@ class TestInputs:
         assert greenroom.run("run", "in.jsonl", "--model", "quick").code == 0
         assert [asked.body["model"] for asked in upstream.asked] == ["fast"]
 
+    def test_a_model_chosen_line_by_line(self, greenroom: Greenroom, simulator: SimulatorProcess) -> None:
+        greenroom.prompts(2)
+        planned = greenroom.run("run", "in.jsonl", "--model", "AUTO", "--dry-run", "--json")
+        told = {"model": "AUTO", "lines": 2, "likely_usd": None, "at_most_usd": None}
+        assert [one | told for one in planned.json["models"]] == planned.json["models"], planned.err
+        assert "chosen line by line" in greenroom.run("run", "in.jsonl", "--model", "AUTO", "--dry-run").out
+        done = greenroom.run("run", "in.jsonl", "--model", "auto", "--json", "--budget", "1")
+        assert (done.code, done.json["ok"]) == (0, 2), done.err
+        asked = {entry.model for entry in simulator.journal} - {None}  # None: the list was asked for
+        assert asked <= {"fast", "smart", "echo", "chat", "classify"}
+        assert asked
+
     def test_an_output_line_is_openais(self, greenroom: Greenroom, upstream: Upstream) -> None:
         greenroom.prompts(1)
         assert greenroom.run("run", "in.jsonl").code == 0

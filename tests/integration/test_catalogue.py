@@ -154,6 +154,18 @@ async def test_the_simulator_can_be_chosen_from(tmp_path: Path) -> None:
         assert choice.model == "sim/smart"
 
 
+async def test_what_stands_for_a_choice_is_no_model_of_its_own(tmp_path: Path) -> None:
+    alone = structs.replace(settings(tmp_path), discover_local=False)
+    async with Runtime(alone, environ={}, simulate_models=["AUTO", "mine"]) as rt:
+        (found,) = await rt.models()
+        assert sorted(card.model for card in found.models) == sorted([*LISTED, "mine"])
+        reply = await rt.chat("AUTO", "Hello", max_tokens=20)
+        assert reply.choice is not None
+        assert reply.choice.model == f"sim/{reply.model}"
+        with pytest.raises(UnknownModel, match="AUTO is no model: it stands for the choice"):
+            await rt.embed("AUTO", "text")
+
+
 async def test_a_model_that_is_not_there_is_answered_with_those_that_look_like_it(
     simulator: Simulator, tmp_path: Path
 ) -> None:

@@ -18,11 +18,6 @@ _FALLBACKS = 3
 _encode = msgspec.json.Encoder().encode
 
 
-def is_auto(model: str) -> bool:
-    """Whether a model's name leaves the choice to us."""
-    return model.upper() == AUTO
-
-
 def wanted(
     request: ChatRequest, requirements: Requirements | None, strategy: Strategy, budget_pusd: int | None
 ) -> Choose:

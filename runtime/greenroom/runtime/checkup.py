@@ -10,7 +10,7 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
@@ -19,7 +19,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from greenroom.actors.catalog import UnknownModel, Unpriced, find_route
+from greenroom.actors.catalog import UnknownModel, Unpriced, find_route, is_auto
+from greenroom.actors.catalog.cards import retirement
 from greenroom.actors.prices import PriceTable
 from greenroom.actors.providers.hosts import HOSTS
 from greenroom.actors.settings import Settings
@@ -39,6 +40,7 @@ _LITTLE_DISK_BYTES = 1 << 30
 _NO_DISK_BYTES = 100 << 20
 _CLOCK_SKEW_S = 60.0
 _SPARE_FILES = 64
+_SOON = timedelta(days=90)
 
 Status = Literal["ok", "warning", "failed"]
 
@@ -271,13 +273,16 @@ def _default_model(settings: Settings, found: list[Surveyed]) -> Check:
             detail="none: every line, or --model, has to name one",
             fix='write default_model = "provider/model" in greenroom.toml',
         )
+    if is_auto(model):
+        return Check(name="default model", status="ok", detail=f"{model}: chosen for each call")
     try:
         aliases = aliases_of(settings, CONFIG_FILE)
         route = find_route(model, hosts, PriceTable.load(prices_folder()), aliases=aliases)
     except (UnknownModel, Unpriced) as error:
         fix = "mend default_model in greenroom.toml"
         return Check(name="default model", status="failed", detail=str(error), fix=fix)
-    there = by_name[route.provider].probe.models
+    surveyed = by_name.get(route.provider)
+    there = surveyed.probe.models if surveyed is not None else None
     if there and route.model not in there:
         near = get_close_matches(route.model, there, n=3)
         return Check(
@@ -285,5 +290,15 @@ def _default_model(settings: Settings, found: list[Surveyed]) -> Check:
             status="warning",
             detail=f"{model} is not among the models that {route.provider} lists",
             fix=f"did you mean {' or '.join(near)}?" if near else "see greenroom models",
+        )
+    told = surveyed.probe.listed if surveyed is not None else ()
+    said = next((one.retires for one in told if one.id == route.model), None)
+    retires = retirement(route.provider, route.model, route.settings, said)
+    if retires is not None and retires - datetime.now(UTC).date() < _SOON:
+        return Check(
+            name="default model",
+            status="warning",
+            detail=f"{model} ceases on {retires}",
+            fix="name another one in greenroom.toml, default_model; greenroom models lists them",
         )
     return Check(name="default model", status="ok", detail=model)

@@ -26,6 +26,7 @@ from greenroom.actors.batch import (
     open_job,
     scan,
 )
+from greenroom.actors.catalog import is_auto
 from greenroom.actors.kernel import Clock
 from greenroom.actors.providers.hosts import SIMULATOR, simulator
 from greenroom.actors.settings import Settings
@@ -260,9 +261,8 @@ class Runtime(Asking):
 
     async def _simulate(self, stack: AsyncExitStack, chosen: Chosen) -> Chosen:
         simulation = await anyio.to_thread.run_sync(import_module, "greenroom.runtime.simulator")
-        settings = simulation.SimulatorSettings(
-            latency=_SIMULATED_LATENCY, also_serve=tuple(self._simulate_models)
-        )
+        named = tuple(name for name in self._simulate_models if not is_auto(name))
+        settings = simulation.SimulatorSettings(latency=_SIMULATED_LATENCY, also_serve=named)
         running = await stack.enter_async_context(simulation.Simulator(settings))
         return structs.replace(
             chosen, providers={**chosen.providers, SIMULATOR: simulator(running.openai_base_url)}

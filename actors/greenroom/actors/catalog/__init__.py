@@ -20,6 +20,7 @@ from greenroom.actors.catalog.requirements import RejectedModel as RejectedModel
 from greenroom.actors.catalog.requirements import Requirements as Requirements
 from greenroom.actors.catalog.requirements import ScoredModel as ScoredModel
 from greenroom.actors.catalog.requirements import Strategy as Strategy
+from greenroom.actors.catalog.requirements import is_auto as is_auto
 from greenroom.actors.catalog.routes import Route as Route
 from greenroom.actors.catalog.routes import UnknownModel as UnknownModel
 from greenroom.actors.catalog.routes import Unpriced as Unpriced

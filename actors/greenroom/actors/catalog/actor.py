@@ -19,7 +19,6 @@ from greenroom.actors.catalog.shelf import Ask, Shelf, utc
 from greenroom.actors.kernel import Actor, Call, Piped, Refused, ReplyTo, handles
 from greenroom.actors.prices import Price, PriceTable
 from greenroom.actors.prices.keeper import UsePrices
-from greenroom.actors.providers.capabilities import configured_model
 from greenroom.actors.settings import ProviderSettings
 
 _log = structlog.get_logger(__name__)
@@ -271,9 +270,9 @@ class Catalog(Actor):
         """Say once of a model that its date has come; whether it still answers, its provider knows."""
         name = f"{route.provider}/{route.model}"
         known = self._shelf.known.get(route.provider)
-        listed = next((c.retires for c in known.cards if c.model == route.model), None) if known else None
-        own = configured_model(route.settings.models, route.model)
-        retires = listed or (own.retires if own else None) or retirement(route.provider, route.model)
+        cards = known.cards if known is not None else ()
+        card = next((card for card in cards if card.model == route.model), None)
+        retires = card.retires if card else retirement(route.provider, route.model, route.settings)
         if retires is not None and retires <= utc(self.system.clock).date() and name not in self._warned:
             if len(self._warned) < _MAX_ROUTES:
                 self._warned.add(name)

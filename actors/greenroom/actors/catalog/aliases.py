@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from greenroom.actors.catalog.requirements import AUTO
+from greenroom.actors.catalog.requirements import AUTO, is_auto
 from greenroom.actors.settings import AliasSettings
 
 
@@ -29,7 +29,7 @@ def flattened(aliases: Mapping[str, str | AliasSettings]) -> dict[str, Alias]:
         WrongAlias: naming the alias, and what is wrong with it.
     """
     for name in aliases:
-        if not name.strip() or "/" in name or name.upper() == AUTO:
+        if not name.strip() or "/" in name or is_auto(name):
             raise WrongAlias(
                 f"aliases.{name}: an alias is a word of its own, without a slash, and not {AUTO}"
             )

@@ -89,8 +89,15 @@ def is_free(price: Price) -> bool:
     return price is FREE or (price.base == FREE.base and not price.tiers and not price.request_pusd)
 
 
-def retirement(provider: str, model: str) -> date | None:
-    """When a model ceases, where that is known without asking its host."""
+def retirement(
+    provider: str, model: str, settings: ProviderSettings, listed: str | None = None
+) -> date | None:
+    """When a model ceases: as the configuration says, else its host's list (in ISO's form), else what was announced."""
+    own = configured_model(settings.models, model)
+    if own is not None and own.retires is not None:
+        return own.retires
+    if listed is not None:
+        return date.fromisoformat(listed)
     for host, pattern, said in _SHUT_DOWN:
         if provider == host and fnmatchcase(model, pattern):
             return date.fromisoformat(said)
@@ -124,7 +131,7 @@ def cards_of(
             unreachable=listing.unreachable,
             context_tokens=own.context_tokens or said.context_tokens or window,
             max_output_tokens=own.max_output_tokens or said.max_output_tokens,
-            retires=own.retires or _date(said.retires) or retirement(provider, model),
+            retires=retirement(provider, model, settings, said.retires),
             capabilities=capabilities_of(provider, model, said.capabilities, own),
             quality=USUAL_QUALITY if own.quality is None else own.quality,
         )
@@ -144,7 +151,3 @@ def _named(settings: ProviderSettings, listing: Listing) -> Iterable[str]:
 def _usd_per_mtok(rate: int) -> Decimal:
     """A rate of `Price`, 1e-18 dollars a token, as dollars per million tokens."""
     return Decimal(f"{Decimal(rate).scaleb(-12).normalize():f}")
-
-
-def _date(said: str | None) -> date | None:
-    return date.fromisoformat(said) if said else None

@@ -11,6 +11,12 @@ from greenroom.actors.settings import Usd
 AUTO = "AUTO"
 """The name of a model that stands for: choose one."""
 
+
+def is_auto(model: str) -> bool:
+    """Whether a model's name leaves the choice to us."""
+    return model.upper() == AUTO
+
+
 Strategy = Literal["cheapest", "fastest", "best", "balanced", "round_robin", "least_busy"]
 """Which of the models that meet all requirements is taken.
 

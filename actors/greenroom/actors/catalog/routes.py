@@ -8,6 +8,7 @@ from msgspec import Struct, structs
 
 from greenroom.actors.catalog.aliases import Alias
 from greenroom.actors.catalog.records import Records, RouteRecord
+from greenroom.actors.catalog.requirements import is_auto
 from greenroom.actors.kernel import Refused
 from greenroom.actors.prices import FREE, Price, PriceTable
 from greenroom.actors.providers import Codec, codec_for
@@ -60,6 +61,10 @@ def find_route(
     if (alias := aliases.get(name)) is not None:
         route = find_route(alias.models[0], providers, prices, at, records=records)
         return structs.replace(route, fallbacks=alias.models[1:], free_to_paid=alias.free_to_paid)
+    if is_auto(name):
+        raise UnknownModel(
+            f"{name} is no model: it stands for the choice among those that chat; name one here"
+        )
     provider, _, model = name.partition("/")
     if (
         provider not in providers

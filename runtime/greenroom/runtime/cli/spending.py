@@ -10,7 +10,7 @@ from rich.table import Table
 
 from greenroom.actors.batch import ModelShare, OpenJob, Scan
 from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS
-from greenroom.actors.catalog import Alias, Route, UnknownModel, find_route
+from greenroom.actors.catalog import Alias, Route, UnknownModel, find_route, is_auto
 from greenroom.actors.events import Usage
 from greenroom.actors.prices import PriceTable, dollars, pico_usd, usd
 from greenroom.actors.providers.hosts import SIMULATOR, simulator
@@ -27,13 +27,14 @@ class Estimate(Struct, frozen=True, kw_only=True):
     """What a job would ask of one model.
 
     `at_most_usd` bounds what the first attempts of all lines can be charged: every byte a token, every answer as long
-    as its `max_tokens` allows. It is null where some line sets none and no budget demands one.
+    as its `max_tokens` allows. It is null where some line sets none and no budget demands one. Both are where the model
+    is chosen line by line.
     """
 
     model: str
     lines: int
     input_tokens: int
-    likely_usd: Decimal
+    likely_usd: Decimal | None
     at_most_usd: Decimal | None
 
 
@@ -55,15 +56,30 @@ class Spending:
         self._capped = capped
         self._simulated = chosen.simulated
         self._routes = _routes(found, chosen, aliases)
+        self._left_to_choice = [name for name in found.models if is_auto(name)]
 
     @property
     def estimates(self) -> list[Estimate]:
-        """Model by model."""
-        return [self._estimate(name, route) for name, route in self._routes.items()]
+        """Model by model. What is left to a choice has no price before the choice."""
+        told = [self._estimate(name, route) for name, route in self._routes.items()]
+        for name in self._left_to_choice:
+            share = self.found.models[name]
+            told.append(
+                Estimate(
+                    model=name,
+                    lines=share.lines,
+                    input_tokens=share.input_tokens,
+                    likely_usd=None,
+                    at_most_usd=None,
+                )
+            )
+        return told
 
     @property
     def least_pusd(self) -> int:
-        """What no call of the job can be bounded below."""
+        """What no call of the job can be bounded below, as far as it is known."""
+        if self._left_to_choice:
+            return 0
         return min(
             route.price.bound_pusd(share.smallest_input, share.smallest_output or ASSUMED_OUTPUT_TOKENS)
             for share, route in ((self.found.models[name], route) for name, route in self._routes.items())
@@ -79,9 +95,7 @@ class Spending:
         for heading in ("lines", "input tokens", "likely cost", "at most"):
             table.add_column(heading, justify="right")
         for one in self.estimates:
-            at_most = "no bound: set --max-tokens" if one.at_most_usd is None else money(one.at_most_usd)
-            row = (one.model, f"{one.lines:,}", f"{one.input_tokens:,}", money(one.likely_usd), at_most)
-            table.add_row(*row)
+            table.add_row(one.model, f"{one.lines:,}", f"{one.input_tokens:,}", *_costs(one))
         tables.print(table)
         note(f"likely: about 4 bytes a token and {_LIKELY_OUTPUT_TOKENS} tokens an answer")
         note(
@@ -116,13 +130,20 @@ class Spending:
         """
         above_pusd = pico_usd(settings.budgets.confirm_above_usd)
         left = Decimal(max(0, opened.scan.lines - opened.finished)) / max(1, opened.scan.lines)
-        likely = sum((one.likely_usd for one in self.estimates), Decimal(0)) * left
+        likely = (
+            sum((one.likely_usd for one in self.estimates if one.likely_usd is not None), Decimal(0)) * left
+        )
         most_pusd = opened.request.budget_pusd
         if options.yes or self._simulated or (most_pusd is not None and most_pusd <= above_pusd):
             return
-        if likely <= usd(above_pusd) or not (sys.stdin.isatty() and notes.is_terminal):
+        if not self._left_to_choice and likely <= usd(above_pusd):
             return
-        answer = _ask(f"this is likely to cost about {money(likely)}. Go on? (y/N) ")
+        if not (sys.stdin.isatty() and notes.is_terminal):
+            return
+        said = f"this is likely to cost about {money(likely)}"
+        if self._left_to_choice:
+            said += ", and what is chosen for each line of AUTO, which nobody can tell before"
+        answer = _ask(f"{said}. Go on? (y/N) ")
         if answer.strip().lower() not in {"y", "yes"}:
             why = "--yes skips the question, budgets.confirm_above_usd sets when it is asked"
             fail(f"nothing was sent; {why}", EXIT_REFUSED)
@@ -151,6 +172,14 @@ class Spending:
         )
 
 
+def _costs(one: Estimate) -> tuple[str, str]:
+    """What is likely, and at most, in words for people."""
+    if one.likely_usd is None:
+        return "chosen line by line", ""
+    at_most = "no bound: set --max-tokens" if one.at_most_usd is None else money(one.at_most_usd)
+    return money(one.likely_usd), at_most
+
+
 def _ask(question: str) -> str:
     # Reading blocks and cannot be cancelled, so Ctrl-C has to raise rather than to cancel. Nothing else goes on yet.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -169,4 +198,5 @@ def _routes(found: Scan, chosen: Chosen, aliases: Mapping[str, Alias]) -> dict[s
     if not providers:
         raise UnknownModel("no provider is configured")
     prices = PriceTable.load(prices_folder())
-    return {name: find_route(name, providers, prices, aliases=aliases) for name in found.models}
+    named = [name for name in found.models if not is_auto(name)]
+    return {name: find_route(name, providers, prices, aliases=aliases) for name in named}
