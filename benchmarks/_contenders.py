@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -190,26 +190,55 @@ def started(
             contender.close()
 
 
+def in_turns(
+    contenders: list[Contender],
+    parts: Mapping[str, Callable[[Contender], int]],
+    *,
+    rounds: int,
+    lacks: dict[str, str],
+    warm_up: bool = False,
+) -> dict[str, Rounds]:
+    """Every contender, one after the other, in every part, round after round. One that dies is left out.
+
+    Args:
+        contenders: who; those that die are taken out.
+        parts: what is measured, and how many operations of it by whom.
+        rounds: how often.
+        lacks: takes why somebody was left out.
+        warm_up: whether to go once more before, and forget it.
+    """
+    figures: dict[str, Rounds] = {part: {} for part in parts}
+    for turn in range(-1 if warm_up else 0, rounds):
+        for part, count in parts.items():
+            for one in tuple(contenders):
+                try:
+                    told = one.measure(part, count(one))
+                except Lacking as why:
+                    leave_out(one.name, why, lacks)
+                    contenders.remove(one)
+                    for found in figures.values():
+                        found.pop(one.name, None)
+                    continue
+                if turn >= 0:
+                    figures[part].setdefault(one.name, []).append(told)
+    return figures
+
+
 def interleaved(
     contenders: list[Contender], measure: str, *, rounds: int, seconds: float, lacks: dict[str, str]
 ) -> Rounds:
     """Every contender that has this measure, one after the other, round after round. One that dies is left out."""
-    able = [one for one in contenders if measure in one.measures]
-    figures: Rounds = {}
     counts: dict[str, int] = {}
-    for turn in range(-1, rounds):
-        for one in tuple(able):
-            try:
-                if turn < 0:
-                    counts[one.name] = one.count_for(measure, seconds)
-                else:
-                    figures.setdefault(one.name, []).append(one.measure(measure, counts[one.name]))
-            except Lacking as why:
-                leave_out(one.name, why, lacks)
-                able.remove(one)
-                contenders.remove(one)
-                figures.pop(one.name, None)
-    return figures
+    able: list[Contender] = []
+    for one in [one for one in contenders if measure in one.measures]:
+        try:
+            counts[one.name] = one.count_for(measure, seconds)
+            able.append(one)
+        except Lacking as why:
+            leave_out(one.name, why, lacks)
+    figures = in_turns(able, {measure: lambda one: counts[one.name]}, rounds=rounds, lacks=lacks)
+    contenders[:] = [one for one in contenders if one.name not in lacks]
+    return figures[measure]
 
 
 def column(rounds: list[Figures], key: str) -> list[float]:

@@ -8,61 +8,30 @@ the OpenAI SDK, litellm.
     python -m benchmarks stream [--rounds 5] [--bursts 64] [--in-flight 16] [--json]
 """
 
-import argparse
+from benchmarks._contenders import OURS, Contender, column, in_turns
+from benchmarks._harness import Result, report
+from benchmarks.call import ANY_LLM, LITELLM, OPENAI, PYDANTIC_AI, TUNED, clients, compare, options_of
 
-from benchmarks._contenders import (
-    OURS,
-    Contender,
-    Lacking,
-    Rounds,
-    add_python_option,
-    column,
-    leave_out,
-    started,
-)
-from benchmarks._harness import Result, canned_upstream, report, two_cores
-from benchmarks.call import CLIENTS, LITELLM, OPENAI, TUNED, compare
-
-_SLOW = {
-    OPENAI: 4,
-    LITELLM: 16,
-}  # a contender that takes so many times longer gets so many times fewer bursts
-
-
-def measure(
-    contenders: list[Contender], rounds: int, bursts: int, paced: int, lacks: dict[str, str]
-) -> dict[str, Rounds]:
-    figures: dict[str, Rounds] = {"burst": {}, "paced": {}}
-    for turn in range(-1, rounds):
-        for part, streams in (("burst", bursts), ("paced", paced)):
-            for one in tuple(contenders):
-                count = max(streams // _SLOW.get(one.name, 1), 1) if part == "burst" else streams
-                try:
-                    told = one.measure(part, count)
-                except Lacking as why:
-                    leave_out(one.name, why, lacks)
-                    contenders.remove(one)
-                    figures[part].pop(one.name, None)
-                    continue
-                if turn >= 0:  # the first warms up
-                    figures[part].setdefault(one.name, []).append(told)
-    return figures
+_SLOW = {OPENAI: 4, ANY_LLM: 4, PYDANTIC_AI: 8, LITELLM: 16}
+"""A contender that takes so many times longer gets so many times fewer bursts."""
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="benchmarks stream", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = options_of("stream", __doc__, 16)
     parser.add_argument("--bursts", type=int, default=64, help="streams in a round")
-    parser.add_argument("--in-flight", type=int, default=16)
-    parser.add_argument("--json", action="store_true")
-    add_python_option(parser)
     options = parser.parse_args(argv)
-    core, other = two_cores()
-    with canned_upstream(other) as server:
-        modules = [(name, f"chat {client} {server.base_url} {options.in_flight}") for name, client in CLIENTS]
-        with started(modules, core=core, pythons=options.python) as (contenders, lacks):
-            compared = {one.name: one.version for one in contenders}
-            rates = measure(contenders, options.rounds, options.bursts, options.in_flight, lacks)
+
+    def bursts(one: Contender) -> int:
+        return max(int(options.bursts) // _SLOW.get(one.name, 1), 1)
+
+    def paced(one: Contender) -> int:
+        return int(options.in_flight)
+
+    with clients(options.in_flight, options.python) as (_, contenders, lacks):
+        compared = {one.name: one.version for one in contenders}
+        rates = in_turns(
+            contenders, {"burst": bursts, "paced": paced}, rounds=options.rounds, lacks=lacks, warm_up=True
+        )
     burst_us = [1e6 / rate for rate in column(rates["burst"][OURS], "per_cpu_s")]
     results = [
         Result.of(

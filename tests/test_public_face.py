@@ -13,7 +13,7 @@ import greenroom.actors.storage
 import greenroom.runtime
 
 HEAVY = ("aiohttp", "alembic", "genai_prices", "jinja2", "rich", "sqlalchemy", "structlog", "typer")
-FOR_LATER = ("aiohttp.web", "alembic", "genai_prices", "jinja2", "sqlalchemy", "typer")
+FOR_LATER = tuple(name for name in HEAVY if name != "aiohttp")
 """What a running runtime imports in a thread, or when it is first needed."""
 
 

@@ -211,12 +211,69 @@ class LiteLLM(Client):
         return told
 
 
+class AnyLLM(Client):
+    """One client for each part, kept."""
+
+    package = "any-llm-sdk"
+
+    def __init__(self, base_url: str, stack: AsyncExitStack) -> None:
+        super().__init__(base_url, stack)
+        self.any_llm = _library("any_llm")
+
+    async def open(self) -> None:
+        self.clients: dict[str, Any] = {
+            part: self.any_llm.AnyLLM.create("openai", api_key="none", api_base=self.url(part))
+            for part in ("burst", "paced")
+        }
+
+    async def call(self, part: str) -> int:
+        answer = await self.clients[part].acompletion(**_BODY)
+        return len(answer.choices)
+
+    async def stream(self, part: str) -> int:
+        told = 0
+        async for chunk in await self.clients[part].acompletion(**_STREAMED):
+            told += _told(chunk.choices)
+        return told
+
+
+class PydanticAI(Client):
+    """An agent without tools for each part, kept."""
+
+    package = "pydantic-ai-slim"
+
+    def __init__(self, base_url: str, stack: AsyncExitStack) -> None:
+        super().__init__(base_url, stack)
+        self.library = _library("pydantic_ai")
+        self.models = _library("pydantic_ai.models.openai")
+        self.providers = _library("pydantic_ai.providers.openai")
+
+    async def open(self) -> None:
+        self.agents: dict[str, Any] = {}
+        for part in ("burst", "paced"):
+            provider = self.providers.OpenAIProvider(base_url=self.url(part), api_key="none")
+            self.agents[part] = self.library.Agent(self.models.OpenAIChatModel("fast", provider=provider))
+
+    async def call(self, part: str) -> int:
+        return len((await self.agents[part].run(_PROMPT, model_settings={"max_tokens": 200})).output)
+
+    async def stream(self, part: str) -> int:
+        told = 0
+        settings = {"max_tokens": 2000}
+        async with self.agents[part].run_stream(_PROMPT, model_settings=settings) as answer:
+            async for _ in answer.stream_text(delta=True, debounce_by=None):
+                told += 1
+        return told
+
+
 CLIENTS: dict[str, type[Client]] = {
     "tuned": Tuned,
     "plain": Plain,
     "greenroom": Greenroom,
     "openai": OpenAI,
     "litellm": LiteLLM,
+    "any-llm": AnyLLM,
+    "pydantic-ai": PydanticAI,
 }
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import aiohttp
-import structlog
 from msgspec import Struct, structs
 
 from greenroom.actors.call import CallState, Way, unavailable
@@ -20,10 +19,11 @@ from greenroom.actors.kernel import ActorExited, ActorRef, Cast, Clock, Overload
 from greenroom.actors.ledger import Account, Budget, BudgetExceeded, Hold, Outbox, Settle
 from greenroom.actors.limiter import BATCH, Admit, Release
 from greenroom.actors.local import addressed
+from greenroom.actors.log import Log
 from greenroom.actors.pool import Lease, Outcome
 from greenroom.actors.providers import RejectedAnswer
 
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 _BYTES_PER_TOKEN = 4
 """A fair guess for admission, which needs an estimate and not a bound."""
 _OK: dict[str, bool] = {"ok": True, "protocol": False} | dict.fromkeys(RETRYABLE, False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from greenroom.actors import log
 from greenroom.actors.call import again
 from greenroom.actors.events import Event
 from greenroom.actors.flow import Closed, RuntimeFailed
@@ -122,6 +123,7 @@ class Life:
 def _open_database(settings: Settings) -> "Database":
     from greenroom.actors.storage import Database
 
+    log.prepare()
     database = Database(database_url(settings), app_version=_VERSION)
     database.open()
     return database

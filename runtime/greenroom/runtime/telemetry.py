@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from typing import TextIO
 
-import structlog
 from msgspec import Struct, structs
 
 from greenroom.actors.events import (
@@ -21,9 +20,10 @@ from greenroom.actors.events import (
     OptionsDropped,
     OverCharged,
 )
+from greenroom.actors.log import Log
 from greenroom.actors.prices import usd
 
-_log = structlog.get_logger("greenroom")
+_log = Log("greenroom")
 
 
 class Telemetry:
@@ -97,6 +97,8 @@ def log_to(stream: TextIO = sys.stderr, *, level: str = "warning", as_json: bool
     That of the actors too, which is Python's own `logging` under the name `greenroom.actors`: crashes, restarts, dead
     letters. A program that embeds greenroom and never calls this finds it there.
     """
+    import structlog
+
     actors = logging.getLogger("greenroom.actors")
     actors.handlers = [_ToStructlog()]
     actors.propagate = False

@@ -18,7 +18,6 @@ from functools import partial
 from typing import Literal
 
 import anyio.to_thread
-import structlog
 from msgspec import Struct
 
 from greenroom.actors import storage
@@ -46,6 +45,7 @@ from greenroom.actors.kernel import (
 )
 from greenroom.actors.ledger import Account, Budget, BudgetExceeded
 from greenroom.actors.limiter import BATCH, CannotStart
+from greenroom.actors.log import Log
 from greenroom.actors.storage import (
     CallbackFailed,
     Commit,
@@ -58,7 +58,7 @@ from greenroom.actors.storage import (
     WriteRejected,
 )
 
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 
 _FATAL: frozenset[ErrorKind] = frozenset({"authentication", "permission", "budget_exceeded"})
 """Failures that every further line would meet too: the job halts, and the line is not counted as failed."""

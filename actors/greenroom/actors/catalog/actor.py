@@ -5,7 +5,6 @@ from difflib import get_close_matches
 from functools import partial
 
 import anyio.to_thread
-import structlog
 from msgspec import Struct, structs
 
 from greenroom.actors.catalog.aliases import Alias
@@ -17,11 +16,12 @@ from greenroom.actors.catalog.routes import Route, UnknownModel, Unpriced, find_
 from greenroom.actors.catalog.selection import choose
 from greenroom.actors.catalog.shelf import Ask, Shelf, utc
 from greenroom.actors.kernel import Actor, Call, Piped, Refused, ReplyTo, handles
+from greenroom.actors.log import Log
 from greenroom.actors.prices import Price, PriceTable
 from greenroom.actors.prices.keeper import UsePrices
 from greenroom.actors.settings import ProviderSettings
 
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 _MAX_ROUTES = 10_000
 _MAX_NEAR = 1_000
 _PRICED_FOR_S = 60.0

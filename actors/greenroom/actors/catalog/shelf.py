@@ -9,16 +9,16 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from datetime import UTC, datetime
 
 import anyio.to_thread
-import structlog
 from msgspec import Struct, structs
 
 from greenroom.actors.catalog.cards import ModelCard, cards_of
 from greenroom.actors.kernel import Clock, Piped
+from greenroom.actors.log import Log
 from greenroom.actors.prices import PriceTable
 from greenroom.actors.providers.listing import Listing
 from greenroom.actors.settings import ProviderSettings
 
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 _LISTED_FOR_S = 3600.0
 _FAILED_FOR_S = 60.0
 _MAX_WAITING = 10_000

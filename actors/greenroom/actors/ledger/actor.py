@@ -22,7 +22,6 @@ import itertools
 from collections.abc import Callable
 from typing import cast
 
-import structlog
 from msgspec import Struct
 
 from greenroom.actors.events import Event, OverCharged
@@ -53,6 +52,7 @@ from greenroom.actors.ledger.messages import (
 from greenroom.actors.ledger.outbox import Outbox
 from greenroom.actors.ledger.pacing import Flush, Pacer, Tidy
 from greenroom.actors.ledger.rows import give_up_slices, spent_before, take_over, writes
+from greenroom.actors.log import Log
 from greenroom.actors.prices import dollars
 from greenroom.actors.storage import (
     TICKET_BITS,
@@ -72,7 +72,7 @@ _LOAD_TIMEOUT_S = 60.0
 _CLOSE_TIMEOUT_S = 2.0
 # The upper half of a runtime's tickets, which a flow that counts from 1 never reaches.
 _FIRST_SLICE = 1 << (TICKET_BITS - 1)
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 
 
 class _SettleAgain(Struct, frozen=True):

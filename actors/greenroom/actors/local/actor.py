@@ -14,16 +14,16 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import structlog
 from msgspec import Struct
 
 from greenroom.actors.events import ProviderError, ProviderFailed
 from greenroom.actors.kernel import Actor, Call, Cast, Overloaded, Piped, ReplyTo, handles
 from greenroom.actors.local.process import ModelProcess
 from greenroom.actors.local.sources import Source, find_source
+from greenroom.actors.log import Log
 from greenroom.actors.settings import LocalServing, ProviderSettings, Secret
 
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 _SLOTS = 4
 """Of a process of ours where none are configured: there is nothing to find out about what we make."""
 _BACKOFF_BASE_S = 0.5

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import cast
 
 import msgspec
-import structlog
 from yarl import URL
 
 from greenroom.actors.local.sources import Source, failed, served_context_tokens
 from greenroom.actors.local.worker import UNLOADABLE, Job
+from greenroom.actors.log import Log
 from greenroom.actors.settings import LocalServing, Secret
 
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 _WORKER = str(Path(__file__).with_name("worker.py"))
 _TAIL_BYTES = 4096
 _TELL_LINES = 8

@@ -3,17 +3,17 @@
 from pathlib import Path
 
 import anyio.to_thread
-import structlog
 from msgspec import Struct
 
 from greenroom.actors.kernel import Actor, ActorRef, Cast, Piped
+from greenroom.actors.log import Log
 from greenroom.actors.prices.refresh import DAY_S, refresh_prices, refreshed_s_ago
 from greenroom.actors.prices.table import PriceTable
 
 _AGAIN_S = 3600.0
 """When to try again after a refresh that failed."""
 
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 
 
 class UsePrices(Cast, frozen=True):

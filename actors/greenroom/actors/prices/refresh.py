@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, cast
 
 import aiohttp
 import anyio.to_thread
-import structlog
+
+from greenroom.actors.log import Log
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
@@ -27,7 +28,7 @@ _MAX_TABLE_BYTES = 64 * 1024 * 1024
 """Eighty times what the table is today."""
 _TIMEOUT_S = 30.0
 
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 
 
 class PricesNotRefreshed(Exception):
