@@ -1,10 +1,12 @@
 """The splitters: every line end, every cut, every limit."""
 
+import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.providers.oracles import needs, official
 
 from greenroom.actors.providers import RejectedAnswer
 from greenroom.actors.providers.sse import JsonLinesSplitter, ServerSentEvent, SseSplitter
@@ -150,6 +152,53 @@ def test_rubbish_means_the_same_however_it_is_cut(body: bytes, places: list[int]
     assert split(cut_at(body, places)) == split([body])
 
 
+FRAGMENTS = [
+    b"", b"", b"", b"data", b"data:", b"data: ", b"data: x", b"data:  y ", b"data: a:b", b":", b": comment", b"event: e",
+    b"event", b"event:f", b"id: 1", b"retry: 30", b"retry: soon", b"xdata: z", b"data : z", b" data: z", b"\x00", b"\xff",
+    BOM + b"data: b", "data: größe\u2028😀\x85".encode(), b"data: \x0b\x0c\x1c",
+]  # fmt: skip
+BODIES = st.builds(
+    lambda lines, mark: mark + b"".join(line + end for line, end in lines),
+    st.lists(st.tuples(st.sampled_from(FRAGMENTS), st.sampled_from(ENDS)), max_size=30),
+    st.sampled_from([b"", BOM]),
+)
+
+
+def by_the_letter(body: bytes) -> list[tuple[bytes, bytes]]:
+    """The standard's own steps, one line after the other, over the whole body at once."""
+    lines = re.split(rb"\r\n|\n|\r", body.removeprefix(BOM))
+    events: list[tuple[bytes, bytes]] = []
+    data, name = b"", b""
+    for line in lines[:-1]:  # what stands behind the last line end is no line
+        if not line:
+            if data:
+                events.append((data.removesuffix(b"\n"), name))
+            data, name = b"", b""
+        elif not line.startswith(b":"):
+            field, _, value = line.partition(b":")
+            value = value[1:] if value.startswith(b" ") else value
+            if field == b"data":
+                data += value + b"\n"
+            elif field == b"event":
+                name = value
+    return events
+
+
+@given(BODIES, PLACES)
+def test_events_are_those_of_the_standards_own_steps(body: bytes, places: list[int]) -> None:
+    assert split(cut_at(body, places)) == by_the_letter(body)
+
+
+@needs("openai")
+@settings(deadline=None)  # the first of them imports it
+@given(BODIES, PLACES)
+def test_the_official_clients_decoder_tells_the_same_events(body: bytes, places: list[int]) -> None:
+    body = body.replace(b"\xff", b"").replace(BOM, b"")  # it decodes every line, and knows no mark
+    theirs = official("openai._streaming").SSEDecoder().iter_bytes(iter(cut_at(body, places)))
+    told = [(sse.data.encode(), (sse.event or "").encode()) for sse in theirs if sse.data]
+    assert [event for event in split(cut_at(body, places)) if event[0]] == told
+
+
 JSON_LINES: list[tuple[bytes, list[bytes]]] = [
     (b"", []),
     (b"{}\n", [b"{}"]),
@@ -191,3 +240,15 @@ def test_json_lines_come_out_whole(texts: list[bytes], places: list[int]) -> Non
     body = b"".join(line + b"\n" for line in lines)
     splitter = JsonLinesSplitter()
     assert [line for chunk in cut_at(body, places) for line in splitter.receive(chunk)] == lines
+
+
+@given(
+    st.lists(st.sampled_from([b"{}", b"\n", b"\r\n", b" ", b"\t", b"[1]", b"\r", BOM, b"x"]), max_size=30),
+    PLACES,
+)
+def test_json_lines_are_those_of_a_body_read_whole(pieces: list[bytes], places: list[int]) -> None:
+    body = b"".join(pieces)
+    whole = body.removeprefix(BOM).split(b"\n")[:-1]
+    splitter = JsonLinesSplitter()
+    told = [line for chunk in cut_at(body, places) for line in splitter.receive(chunk)]
+    assert told == [line for each in whole if (line := each.strip(b"\r \t"))]
