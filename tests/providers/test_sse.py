@@ -157,8 +157,14 @@ FRAGMENTS = [
     b"event", b"event:f", b"id: 1", b"retry: 30", b"retry: soon", b"xdata: z", b"data : z", b" data: z", b"\x00", b"\xff",
     BOM + b"data: b", "data: größe\u2028😀\x85".encode(), b"data: \x0b\x0c\x1c",
 ]  # fmt: skip
+
+
+def ended(lines: list[tuple[bytes, bytes]], mark: bytes) -> bytes:
+    return mark + b"".join(line + end for line, end in lines)
+
+
 BODIES = st.builds(
-    lambda lines, mark: mark + b"".join(line + end for line, end in lines),
+    ended,
     st.lists(st.tuples(st.sampled_from(FRAGMENTS), st.sampled_from(ENDS)), max_size=30),
     st.sampled_from([b"", BOM]),
 )
