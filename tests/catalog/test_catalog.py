@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import structlog.testing
+from msgspec import structs
 
 from greenroom.actors import ActorRef, ActorSystem
 from greenroom.actors.catalog import (
@@ -151,6 +152,19 @@ async def test_a_choice_waits_for_a_host_once_and_takes_an_aged_list_after_that(
         hosts.held["acme"].set()
         assert names(await catalog.call(ListModels())) == ["acme/b"]
         assert (await catalog.call(Choose())).model == "acme/b"
+
+
+async def test_an_endless_list_is_cut_and_said_to_be() -> None:
+    hosts = Hosts(acme=listing(*[f"m{number}" for number in range(2_001)]))
+    settings = structs.replace(FREE, models={"m2000": ModelSettings()})
+    async with catalogue(hosts, acme=settings) as catalog:
+        with structlog.testing.capture_logs() as logs:
+            (known,) = await catalog.call(ListModels())
+        assert [card.model for card in known.models] == [f"m{number}" for number in range(2_001)]
+        assert [card.model for card in known.models if not card.listed] == ["m2000"]
+        assert [(log["event"], log["listed"], log["kept"]) for log in logs] == [
+            ("too many models listed", 2_001, 2_000)
+        ]
 
 
 async def test_only_providers_that_matter_are_asked() -> None:

@@ -22,6 +22,10 @@ _log = Log(__name__)
 _LISTED_FOR_S = 3600.0
 _FAILED_FOR_S = 60.0
 _MAX_WAITING = 10_000
+_MAX_MODELS = 2_000
+"""Of one provider, besides those that the configuration names: twice the longest list there is. Every choice looks
+at all of them, at some 4 us each.
+"""
 
 Ask = Callable[[str], Awaitable[Listing]]
 """Asks a provider for its models. Raises nothing: what went wrong is in the answer."""
@@ -140,6 +144,9 @@ async def _asked(
     listing = await ask(name)
     if listing.unreachable is not None:
         listing = structs.replace(listing, models=before.models)
+    if listing.models is not None and len(listing.models) > _MAX_MODELS:
+        _log.warning("too many models listed", provider=name, listed=len(listing.models), kept=_MAX_MODELS)
+        listing = structs.replace(listing, models=listing.models[:_MAX_MODELS])
     # Looking up a thousand prices takes longer than the loop may be held.
     cards = await anyio.to_thread.run_sync(cards_of, name, settings, listing, prices, utc(clock))
     return Known(listing, cards, clock.monotonic())
