@@ -84,6 +84,8 @@ _OPENAI = [
     _openai("server", 500, "server_error", None),
     _openai("server", 500, "server_error", "server_error"),
     _openai("server", 502, "server_error", "bad_gateway"),
+    _openai("server", 409, _INVALID, None, by_status=True),
+    _openai("overloaded", 425, _INVALID, None, by_status=True),
     _openai("timeout", 408, "timeout_error", "timeout", by_status=True),
     _openai("timeout", 504, "server_error", None, by_status=True),
     _openai("content_filter", 400, _INVALID, "content_policy_violation"),
