@@ -193,6 +193,14 @@ async def test_a_conversation_with_tools_is_understood(
     ]
 
 
+@pytest.mark.parametrize("provider", ["openai", "openai-responses", "huggingface"])
+async def test_texts_are_embedded(house: House, provider: str) -> None:
+    found = await house.rt.embed(model_of(provider), ["a", "b", "a"])
+    first, second, third = found
+    assert first == third != second
+    assert (await house.understood())["model"] == PROVIDERS[provider][0].wire
+
+
 def parts_of(message: Json) -> list[tuple[object, ...]]:
     """What a message says, one thing after another."""
     content = message["content"]

@@ -315,6 +315,42 @@ async def test_r3_whoever_accepts_and_says_nothing_is_left(
     assert (outcome.kind, events) == ("timeout", [outcome] if streamed else [])
 
 
+async def test_r5_who_leaves_in_mid_stream_takes_everything_along(wire: WireName, tmp_path: Path) -> None:
+    recorded = written_down(wire)
+    first, _ = ends_of_pieces(wire, recorded)
+    async with (
+        raw_server(says_then_waits(recorded.head + recorded.body[:first])) as server,
+        Runtime(configured(wire, server.base_url, tmp_path), environ={}) as rt,
+    ):
+        async with rt.stream("acme/fast", PROMPT, max_tokens=MAX_TOKENS) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    break
+        await asyncio.wait_for(server.closed.wait(), 10)
+        await given_back(rt)
+        assert server.open_connections == 0
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_r5_who_is_cancelled_takes_everything_along(
+    wire: WireName,
+    tmp_path: Path,
+    streamed: bool,  # noqa: FBT001  # a parameter
+) -> None:
+    async with (
+        raw_server(says_then_waits()) as server,
+        Runtime(configured(wire, server.base_url, tmp_path), environ={}) as rt,
+    ):
+        asking = asyncio.create_task(told(rt, PROMPT, streamed=streamed))
+        await asyncio.wait_for(server.asked.wait(), 10)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await asyncio.wait_for(server.closed.wait(), 10)
+        await given_back(rt)
+        assert server.open_connections == 0
+
+
 def ends_of_pieces(wire: WireName, recorded: Recorded) -> tuple[int, int]:
     """After how many bytes of a stream its first two pieces of text have been told."""
     ends: list[int] = []

@@ -85,7 +85,7 @@ def prices() -> PriceTable:
 
 
 @pytest.mark.parametrize("path", files())
-def test_usage_and_cost_of_a_published_answer(path: Path, prices: PriceTable) -> None:
+def test_r8_usage_and_cost_of_a_published_answer(path: Path, prices: PriceTable) -> None:
     golden: dict[str, Any] = json.loads(path.read_bytes())
     model, usage = used(path.parent.name, golden)
     assert usage == msgspec.convert(golden["usage"], Usage)
