@@ -1,11 +1,13 @@
 """What is said to a batch actor, and what it says of itself."""
 
+from decimal import Decimal
 from typing import Literal
 
 from msgspec import Struct
 
 from greenroom.actors.events import ErrorKind
 from greenroom.actors.kernel import Call, Cast
+from greenroom.actors.prices import usd
 
 JobStanding = Literal["running", "stopping", "done", "stopped", "halted"]
 
@@ -35,6 +37,11 @@ class JobProgress(Struct, frozen=True, kw_only=True):
     @property
     def finished(self) -> int:
         return self.ok + self.failed
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """What its calls were charged, exact."""
+        return usd(self.cost_pusd)
 
 
 class GetProgress(Call[JobProgress], frozen=True, resend=True):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from greenroom.actors.kernel.contract.ref import ActorRef
 
 ReplyT = TypeVar("ReplyT")
+ReplyT_co = TypeVar("ReplyT_co", covariant=True)
 
 
 @dataclass_transform(field_specifiers=(msgspec.field,))
@@ -38,7 +39,7 @@ class MessageMeta(msgspec.StructMeta):
         return made
 
 
-class Call(msgspec.Struct, Generic[ReplyT], metaclass=MessageMeta):
+class Call(msgspec.Struct, Generic[ReplyT_co], metaclass=MessageMeta):
     """A message that is answered: ``class Increment(Call[int], frozen=True)``.
 
     ``resend=True`` as a class keyword marks a message that may be handled twice without harm (it carries an id, or only
