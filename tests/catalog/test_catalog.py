@@ -276,6 +276,17 @@ async def test_an_alias_leads_to_its_first_model_and_names_the_others() -> None:
         assert (await catalog.call(Resolve("acme/b"))).fallbacks == ()
 
 
+async def test_a_route_knows_what_its_host_has_listed_by_then() -> None:
+    hosts = Hosts(acme=listing("blind", vision=False))
+    clock = FakeClock()
+    async with catalogue(hosts, clock, acme=PRICED) as catalog:
+        assert (await catalog.call(Resolve("acme/blind"))).lacks == ()
+        await catalog.call(ListModels())
+        await clock.advance(60)
+        route = await catalog.call(Resolve("acme/blind"))
+        assert (route.lacks, route.capabilities.vision, route.context_tokens) == (("vision",), False, 100_000)
+
+
 async def test_a_model_past_its_date_is_warned_of_once_and_never_chosen() -> None:
     clock = FakeClock(epoch_s=1_797_033_600.0)  # 2026-12-12
     hosts = Hosts(openai=listing("gpt-5-mini"))

@@ -65,6 +65,15 @@ def test_what_the_table_says(provider: str, model: str, name: str, *, known: boo
     assert getattr(known_capabilities(provider, model), name) is known
 
 
+def test_a_wire_may_know_more_of_a_model() -> None:
+    chat, responses = HOSTS["openai"], structs.replace(HOSTS["openai"], wire="openai-responses")
+    assert capabilities_of("openai", "gpt-6-sol", chat).tools is None
+    assert capabilities_of("openai", "gpt-6-sol", responses).tools is True
+    assert capabilities_of("openai", "o3-pro", chat).chat is False
+    assert capabilities_of("openai", "o3-pro", responses).chat is True
+    assert capabilities_of("openai", "gpt-5-mini", responses).temperature is False
+
+
 @pytest.mark.parametrize("provider", [name for name in HOSTS if HOSTS[name].default_model])
 def test_nobodys_default_model_is_said_not_to_chat(provider: str) -> None:
     assert known_capabilities(provider, str(HOSTS[provider].default_model)).chat is not False
@@ -73,9 +82,10 @@ def test_nobodys_default_model_is_said_not_to_chat(provider: str) -> None:
 def test_the_list_wins_over_the_table_and_the_configuration_over_both() -> None:
     listed = Capabilities(vision=True, tools=True)
     own = ModelSettings(tools=False, quality=80)
-    found = capabilities_of("groq", "openai/gpt-oss-20b", listed, own)
+    groq = structs.replace(HOSTS["groq"], models={"openai/gpt-oss-20b": own})
+    found = capabilities_of("groq", "openai/gpt-oss-20b", groq, listed)
     assert (found.vision, found.tools, found.reasoning) == (True, False, True)
-    assert capabilities_of("acme", "m", UNKNOWN, None) == UNKNOWN
+    assert capabilities_of("acme", "m", HOSTS["groq"]) == UNKNOWN
     models = {"m": own, "*": ModelSettings(vision=False)}
     assert configured_model(models, "m") is own
     assert configured_model(models, "other") is models["*"]

@@ -1,6 +1,7 @@
 """The catalogue: from a name to a route, from requirements to a choice, and what there is to choose from."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date
 from difflib import get_close_matches
 from functools import partial
 
@@ -19,6 +20,7 @@ from greenroom.actors.kernel import Actor, Call, Piped, Refused, ReplyTo, handle
 from greenroom.actors.log import Log
 from greenroom.actors.prices import Price, PriceTable
 from greenroom.actors.prices.keeper import UsePrices
+from greenroom.actors.providers.capabilities import missing
 from greenroom.actors.settings import ProviderSettings
 
 _log = Log(__name__)
@@ -262,17 +264,26 @@ class Catalog(Actor):
             records=self._records,
             aliases=self._aliases,
         )
-        self._warn_if_retired(route)
-        self._routes[name] = route
-        return route
-
-    def _warn_if_retired(self, route: Route) -> None:
-        """Say once of a model that its date has come; whether it still answers, its provider knows."""
-        name = f"{route.provider}/{route.model}"
         known = self._shelf.known.get(route.provider)
         cards = known.cards if known is not None else ()
         card = next((card for card in cards if card.model == route.model), None)
-        retires = card.retires if card else retirement(route.provider, route.model, route.settings)
+        if card is None:
+            retires = retirement(route.provider, route.model, route.settings)
+        else:
+            # What its host lists of it is known of the card alone.
+            retires = card.retires
+            route = structs.replace(
+                route,
+                capabilities=card.capabilities,
+                lacks=missing(card.capabilities),
+                context_tokens=card.context_tokens,
+            )
+        self._warn_if_retired(f"{route.provider}/{route.model}", retires)
+        self._routes[name] = route
+        return route
+
+    def _warn_if_retired(self, name: str, retires: date | None) -> None:
+        """Say once of a model that its date has come; whether it still answers, its provider knows."""
         if retires is not None and retires <= utc(self.system.clock).date() and name not in self._warned:
             if len(self._warned) < _MAX_ROUTES:
                 self._warned.add(name)

@@ -132,7 +132,7 @@ def cards_of(
             context_tokens=own.context_tokens or said.context_tokens or window,
             max_output_tokens=own.max_output_tokens or said.max_output_tokens,
             retires=retirement(provider, model, settings, said.retires),
-            capabilities=capabilities_of(provider, model, said.capabilities, own),
+            capabilities=capabilities_of(provider, model, settings, said.capabilities),
             quality=USUAL_QUALITY if own.quality is None else own.quality,
         )
 

@@ -12,7 +12,7 @@ from greenroom.actors.catalog.requirements import is_auto
 from greenroom.actors.kernel import Refused
 from greenroom.actors.prices import FREE, Price, PriceTable
 from greenroom.actors.providers import Codec, codec_for
-from greenroom.actors.providers.capabilities import UNKNOWN, capabilities_of, configured_model, missing
+from greenroom.actors.providers.capabilities import capabilities_of, configured_model, missing
 from greenroom.actors.providers.hosts import HOSTS, RUN_HERE
 from greenroom.actors.settings import Capabilities, ProviderSettings
 
@@ -77,7 +77,7 @@ def find_route(
     if settings is None or not model:
         raise UnknownModel(_no_such_provider(name, providers, prices, aliases))
     own = configured_model(settings.models, model)
-    known = capabilities_of(provider, model, UNKNOWN, own)
+    known = capabilities_of(provider, model, settings)
     at_table = settings.price_provider or provider
     window = None if settings.free else prices.context_window(at_table, model)
     return Route(

@@ -14,6 +14,7 @@ Sources, November 2026:
   API versions reject stands in its codec.
 - Gemini: https://ai.google.dev/gemini-api/docs/models, each model's card.
 - Mistral, OpenRouter, Together and Gemini also say it in their lists, see `listing`.
+- OpenAI, functions at /chat/completions: its own refusal, quoted in https://github.com/BerriAI/litellm/pull/34569.
 - xAI: https://docs.x.ai/docs/guides/reasoning: its reasoning models refuse penalties and stop sequences.
 - DeepSeek: https://api-docs.deepseek.com (text alone, JSON mode without a schema).
 - Perplexity: https://docs.perplexity.ai/api-reference/chat-completions-post (no tools).
@@ -29,7 +30,7 @@ from msgspec import structs
 from greenroom.actors.events import ProviderError, ProviderFailed
 from greenroom.actors.providers.chat import ChatRequest, ImagePart
 from greenroom.actors.providers.options import JsonSchema, RequestReader
-from greenroom.actors.settings import Capabilities, ModelSettings
+from greenroom.actors.settings import Capabilities, ModelSettings, ProviderSettings
 
 UNKNOWN: Final = Capabilities()
 _NO_CHAT: Final = Capabilities(chat=False)
@@ -94,7 +95,7 @@ _BY_HOST: Final[dict[str, _Rows]] = {
         ("gpt-5-mini*", _UNSAMPLED),
         ("gpt-5-nano*", _UNSAMPLED),
         ("gpt-5.[1-5]*", _THINKS),
-        # From here on functions and thinking go together at /responses alone.
+        # From here on /chat/completions refuses functions unless reasoning_effort is "none", also where none is said.
         ("gpt-5.[6-9]*", structs.replace(_THINKS, tools=None)),
         ("gpt-6*", structs.replace(_THINKS, tools=None)),
         ("text-*", _NO_CHAT),
@@ -118,6 +119,18 @@ _BY_HOST: Final[dict[str, _Rows]] = {
         ("grok-code*", structs.replace(_TEXT, json_schema=True, reasoning=True, penalties=False, stop=False)),
     ),
 }
+
+_BY_WIRE: Final[dict[tuple[str, str], _Rows]] = {
+    ("openai", "openai-responses"): (
+        ("o[1-9]-pro*", _THINKS),
+        ("gpt-[5-9]*-pro*", _THINKS),
+        ("gpt-5*-codex*", _THINKS),
+        ("*deep-research*", _THINKS),
+        ("gpt-5.[6-9]*", _THINKS),
+        ("gpt-6*", _THINKS),
+    ),
+}
+"""What a wire of a host's makes of its models, before what is known of them whatever the wire."""
 
 DROPPABLE: Final = frozenset(
     {
@@ -161,14 +174,14 @@ _NO_DIFFERENCE: Final[Mapping[str, tuple[object, ...]]] = {
 
 
 @lru_cache(maxsize=4096)
-def known_capabilities(provider: str, model: str) -> Capabilities:
-    """What the table says of a model; of what it does not, None."""
+def known_capabilities(provider: str, model: str, wire: str = "") -> Capabilities:
+    """What the table says of a model, asked by a wire; of what it does not, None."""
     name = model.casefold()
     for pattern, known in _ANY_HOST:
         if fnmatchcase(name, pattern):
             return known
     base = name.removeprefix("ft:")  # fine-tuned models are called ft:BASE:OWNER::ID
-    for pattern, known in _BY_HOST.get(provider, ()):
+    for pattern, known in (*_BY_WIRE.get((provider, wire), ()), *_BY_HOST.get(provider, ())):
         if fnmatchcase(base, pattern):
             return known
     return UNKNOWN
@@ -186,17 +199,18 @@ def configured_model(models: Mapping[str, ModelSettings], model: str) -> ModelSe
 
 
 def capabilities_of(
-    provider: str, model: str, listed: Capabilities, configured: Capabilities | None
+    provider: str, model: str, settings: ProviderSettings, listed: Capabilities = UNKNOWN
 ) -> Capabilities:
     """All that is known of a model.
 
     Args:
         provider: whose it is.
         model: its name there.
+        settings: the provider's, which may say something of the model.
         listed: what its host lists of it.
-        configured: what the configuration says of it.
     """
-    known = laid_over(known_capabilities(provider, model), listed)
+    known = laid_over(known_capabilities(provider, model, settings.wire), listed)
+    configured = configured_model(settings.models, model)
     return known if configured is None else laid_over(known, configured)
 
 
