@@ -30,16 +30,6 @@ def service_tier(said: object) -> str:
     return "" if name in _STANDARD_TIERS else name
 
 
-KeyHeader = Literal["authorization", "api-key"]
-
-
-def openai_headers(key: Secret | None, header: KeyHeader) -> dict[str, str]:
-    """How OpenAI's wires carry a key: as a bearer token, or bare in a header of its own, as Azure takes it."""
-    if not key:
-        return {}
-    return {"api-key": key.reveal()} if header == "api-key" else {"Authorization": f"Bearer {key.reveal()}"}
-
-
 class WireRequest(Struct, frozen=True, gc=False):
     """One HTTP request, ready to send: the path below the provider's base URL, and the body's bytes.
 

@@ -29,9 +29,9 @@ from greenroom.actors.providers.chat import ChatRequest
 from greenroom.actors.providers.counting import Counting, input_of, kept
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest, no_base64
 from greenroom.actors.providers.faults import excerpt
+from greenroom.actors.providers.keyed import KeyedWire
 from greenroom.actors.providers.options import RequestReader
 from greenroom.actors.providers.wire import Completion, RejectedAnswer, WireRequest
-from greenroom.actors.settings import Secret
 
 _COUNTED = frozenset({"messages", "system", "toolConfig", "additionalModelRequestFields"})
 _PROFILES = frozenset({"us", "us-gov", "eu", "apac", "jp", "au", "ca", "global"})
@@ -69,7 +69,7 @@ class _Answer(Wire):
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
-class BedrockConverse(Counting):
+class BedrockConverse(Counting, KeyedWire):
     """The codec.
 
     Args:
@@ -77,13 +77,6 @@ class BedrockConverse(Counting):
     """
 
     request_id_header = REQUEST_ID_HEADER
-
-    def __init__(self, provider: str) -> None:
-        self._provider = provider
-
-    def session_headers(self, key: Secret | None) -> dict[str, str]:
-        """See `Codec.session_headers`."""
-        return {"Authorization": f"Bearer {key.reveal()}"} if key else {}
 
     def encode(self, request: ChatRequest, model: str, *, stream: bool = False) -> WireRequest:
         """See `Codec.encode`. `model` is an id of a model or of an inference profile, or an ARN."""

@@ -19,29 +19,23 @@ from greenroom.actors.providers.gemini import embeddings
 from greenroom.actors.providers.gemini.answer import AnswerReader, decode_response
 from greenroom.actors.providers.gemini.errors import as_error, failure
 from greenroom.actors.providers.gemini.request import body_of
+from greenroom.actors.providers.keyed import KeyedWire
 from greenroom.actors.providers.options import RequestReader
 from greenroom.actors.providers.sse import ServerSentEvent, SseSplitter
 from greenroom.actors.providers.wire import Completion, RejectedAnswer, WireRequest
-from greenroom.actors.settings import Secret
 
 _STREAM_HEADERS = {"Accept": "text/event-stream"}
 
 
-class Gemini(Counting):
+class Gemini(Counting, KeyedWire):
     """The codec.
 
     Args:
         provider: the host's name, for errors.
     """
 
-    request_id_header = "x-request-id"
-
     def __init__(self, provider: str) -> None:
-        self._provider = provider
-
-    def session_headers(self, key: Secret | None) -> dict[str, str]:
-        """See `Codec.session_headers`."""
-        return {"x-goog-api-key": key.reveal()} if key else {}
+        super().__init__(provider, key_header="x-goog-api-key")
 
     def encode(self, request: ChatRequest, model: str, *, stream: bool = False) -> WireRequest:
         """See `Codec.encode`. `model` may be a resource (`tunedModels/x`); a bare name is one of `models/`."""

@@ -30,12 +30,12 @@ from greenroom.actors.providers.decoder import FrameDecoder
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest, no_base64
 from greenroom.actors.providers.faults import excerpt, kind_of_status, shortened
 from greenroom.actors.providers.headers import retry_after_s
+from greenroom.actors.providers.keyed import KeyedWire
 from greenroom.actors.providers.ollama import embeddings
 from greenroom.actors.providers.ollama.request import WIRE, body_of
 from greenroom.actors.providers.options import RequestReader
 from greenroom.actors.providers.sse import JsonLinesSplitter
 from greenroom.actors.providers.wire import Completion, RejectedAnswer, TokenCount, WireRequest
-from greenroom.actors.settings import Secret
 
 _STREAM_HEADERS = {"Accept": "application/x-ndjson"}
 _DONE_REASONS: dict[str, FinishReason] = {
@@ -78,21 +78,12 @@ class _Line(Struct, gc=False):
 _decode_line = msgspec.json.Decoder(_Line).decode
 
 
-class Ollama:
+class Ollama(KeyedWire):
     """The codec.
 
     Args:
         provider: the host's name, for errors.
     """
-
-    request_id_header = "x-request-id"
-
-    def __init__(self, provider: str) -> None:
-        self._provider = provider
-
-    def session_headers(self, key: Secret | None) -> dict[str, str]:
-        """See `Codec.session_headers`. A server of one's own takes no key; Ollama's cloud does."""
-        return {"Authorization": f"Bearer {key.reveal()}"} if key else {}
 
     def encode(self, request: ChatRequest, model: str, *, stream: bool = False) -> WireRequest:
         """See `Codec.encode`."""

@@ -14,6 +14,7 @@ from greenroom.actors.events import ProviderError, ProviderFailed, ToolCall, Usa
 from greenroom.actors.providers.chat import ChatOptions, ChatRequest, Message
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest
 from greenroom.actors.providers.faults import excerpt
+from greenroom.actors.providers.keyed import KeyedWire, KeyHeader
 from greenroom.actors.providers.openai import embeddings
 from greenroom.actors.providers.openai.errors import OpenAIError, as_error, failure
 from greenroom.actors.providers.openai.shapes import (
@@ -25,8 +26,7 @@ from greenroom.actors.providers.openai.shapes import (
     usage_of,
 )
 from greenroom.actors.providers.openai.stream import ChatStreamDecoder, StreamEnd
-from greenroom.actors.providers.wire import Completion, KeyHeader, RejectedAnswer, WireRequest, openai_headers
-from greenroom.actors.settings import Secret
+from greenroom.actors.providers.wire import Completion, RejectedAnswer, WireRequest
 
 _STREAM_HEADERS = {"Accept": "text/event-stream"}
 _SET_BY_STREAM = {"stream", "stream_options"}
@@ -81,7 +81,7 @@ _encode = msgspec.json.Encoder().encode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
-class OpenAIChat:
+class OpenAIChat(KeyedWire):
     """The codec.
 
     Args:
@@ -94,8 +94,6 @@ class OpenAIChat:
         key_header: what the key travels in.
     """
 
-    request_id_header = "x-request-id"
-
     def __init__(
         self,
         provider: str,
@@ -106,16 +104,11 @@ class OpenAIChat:
         embeddings_base64: bool = False,
         key_header: KeyHeader = "authorization",
     ) -> None:
-        self._provider = provider
+        super().__init__(provider, key_header=key_header)
         self._renamed = max_tokens_field == "max_completion_tokens"
         self._stream_options = _StreamOptions() if stream_usage else None
         self._stream_end: StreamEnd = stream_end
         self._embeddings_base64 = embeddings_base64
-        self._key_header: KeyHeader = key_header
-
-    def session_headers(self, key: Secret | None) -> dict[str, str]:
-        """See `Codec.session_headers`."""
-        return openai_headers(key, self._key_header)
 
     def encode(self, request: ChatRequest, model: str, *, stream: bool = False) -> WireRequest:
         """See `Codec.encode`; this wire can express every field of a ChatRequest."""

@@ -15,6 +15,7 @@ from greenroom.actors.providers.chat import ChatRequest
 from greenroom.actors.providers.counting import Counting
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest
 from greenroom.actors.providers.faults import excerpt
+from greenroom.actors.providers.keyed import KeyedWire
 from greenroom.actors.providers.openai import embeddings
 from greenroom.actors.providers.openai.errors import failure
 from greenroom.actors.providers.options import RequestReader
@@ -31,29 +32,18 @@ from greenroom.actors.providers.responses.answer import (
 from greenroom.actors.providers.responses.counting import encode_count
 from greenroom.actors.providers.responses.request import body_of
 from greenroom.actors.providers.responses.stream import ResponseStreamDecoder
-from greenroom.actors.providers.wire import Completion, KeyHeader, RejectedAnswer, WireRequest, openai_headers
-from greenroom.actors.settings import Secret
+from greenroom.actors.providers.wire import Completion, RejectedAnswer, WireRequest
 
 _STREAM_HEADERS = {"Accept": "text/event-stream"}
 
 
-class OpenAIResponses(Counting):
+class OpenAIResponses(Counting, KeyedWire):
     """The codec.
 
     Args:
         provider: the host's name, for errors.
         key_header: what the key travels in.
     """
-
-    request_id_header = "x-request-id"
-
-    def __init__(self, provider: str, *, key_header: KeyHeader = "authorization") -> None:
-        self._provider = provider
-        self._key_header: KeyHeader = key_header
-
-    def session_headers(self, key: Secret | None) -> dict[str, str]:
-        """See `Codec.session_headers`."""
-        return openai_headers(key, self._key_header)
 
     def encode(self, request: ChatRequest, model: str, *, stream: bool = False) -> WireRequest:
         """See `Codec.encode`."""
