@@ -132,6 +132,7 @@ _OWN_WAY = {
 _REQUEST = frozenset(ChatRequest.__struct_fields__) - {"model", "messages", "extra", "tools", *_AS_JSON}
 _LIKENESS = 0.75
 _ROLES = frozenset(get_args(Role))
+_SPEAKERS = _ROLES - {"tool"}
 _PARTS = get_args(Part)
 _PRIORITIES = {"interactive": INTERACTIVE, "batch": BATCH}
 _convert = msgspec.convert
@@ -177,11 +178,12 @@ def read_options(model: str, messages: Messages, options: Options) -> Asked:
             cache = _cache(value)
         elif name not in _TERMS:
             raise _unknown(name)
-    terms = read_terms(options)
+    terms = NO_TERMS if _TERMS.isdisjoint(options) else read_terms(options)
     request = _request(model, messages, said)
-    if toolbox is None or not toolbox.tools:
-        return Asked(request, terms, cache=cache)
-    return Asked(request, terms, toolbox, _converted(of_tools, ToolTerms), cache)
+    if toolbox is None and cache is None and not of_tools:
+        return Asked(request, terms)
+    tool_terms = _converted(of_tools, ToolTerms)
+    return Asked(request, terms, toolbox if toolbox and toolbox.tools else None, tool_terms, cache)
 
 
 def read_terms(options: Mapping[str, object]) -> Terms:
@@ -225,7 +227,9 @@ def _request(model: str, messages: Messages, said: dict[str, object]) -> ChatReq
     said["messages"] = _conversation(messages)
     request = _converted(said, ChatRequest)
     for at, message in enumerate(request.messages):
-        _check(message, f"messages[{at}]")
+        content = message.content
+        if message.role not in _SPEAKERS or type(content) is not str or not content.isascii():
+            _check(message, f"messages[{at}]")
     return request
 
 
