@@ -125,6 +125,7 @@ class Runtime(Asking):
         streamed: bool = False,
         budget_usd: Decimal | str | float | None = None,
         tag: str | None = None,
+        fallbacks: Sequence[str] = (),
     ) -> Job:
         """Answer every line of a JSONL or CSV file; the same call goes on with a job that was interrupted.
 
@@ -145,6 +146,7 @@ class Runtime(Asking):
                 for what lines in flight leave over; when there is none left, the job halts, and the same call with a
                 larger budget goes on with it.
             tag: what the spend is booked under besides the job, and what budget of `[budgets.tags]` binds it.
+            fallbacks: models that a line goes on to, in their order, when its own fails in a way that another may mend.
 
         Raises:
             BadLine: the first line that cannot be asked; nothing has been sent.
@@ -170,6 +172,7 @@ class Runtime(Asking):
             streamed=streamed,
             budget_pusd=read_budget(budget_usd),
             tag=tag,
+            fallbacks=tuple(fallbacks),
         )
         found = await anyio.to_thread.run_sync(
             partial(scan, request.path, request.defaults, form=request.form)

@@ -54,6 +54,7 @@ class Options(Struct, frozen=True, kw_only=True):
     retry_failed: bool
     streamed: bool
     budget_pusd: int | None
+    fallbacks: tuple[str, ...]
     yes: bool
     config: Path | None
 
@@ -114,6 +115,7 @@ def job_request(options: Options, chosen: Chosen, files: ExitStack) -> JobReques
         retry_failed=options.retry_failed,
         streamed=options.streamed,
         budget_pusd=options.budget_pusd,
+        fallbacks=options.fallbacks,
     )
 
 

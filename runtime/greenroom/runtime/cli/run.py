@@ -135,6 +135,12 @@ def run(
             help="The most that the job may be charged, earlier runs included: 0.50. What has no room is not sent.",
         ),
     ] = None,
+    fallback: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL", help="provider/model for lines whose own model fails; repeatable, in this order."
+        ),
+    ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask before a job that is likely to be dear.")
     ] = False,
@@ -192,6 +198,7 @@ def run(
         retry_failed=retry_failed,
         streamed=streamed,
         budget_pusd=_budget(budget),
+        fallbacks=tuple(fallback or ()),
         yes=yes,
         config=config,
     )
@@ -225,7 +232,9 @@ async def _run(options: Options) -> int:
         found = await inputs.look_at(request, options)
         capped = options.budget_pusd is not None or bool(Budgets(settings.budgets).bind(Account()))
         aliases = aliases_of(settings, CONFIG_FILE)
-        spending = await anyio.to_thread.run_sync(partial(Spending, found, chosen, aliases, capped=capped))
+        spending = await anyio.to_thread.run_sync(
+            partial(Spending, found, chosen, aliases, options.fallbacks, capped=capped)
+        )
         spending.check_budget(options.budget_pusd)
         if options.dry_run:
             spending.dry_run(as_json=options.as_json)

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from msgspec import Struct
@@ -45,18 +45,29 @@ class Spending:
         found: the job's input.
         chosen: the providers in use.
         aliases: the configured ones.
+        fallbacks: models that lines may go on to. They are looked up, and not reckoned with.
         capped: whether a budget applies, so that every answer has a bound.
 
     Raises:
         UnknownModel, Unpriced: as `Resolve` does.
     """
 
-    def __init__(self, found: Scan, chosen: Chosen, aliases: Mapping[str, Alias], *, capped: bool) -> None:
+    def __init__(
+        self,
+        found: Scan,
+        chosen: Chosen,
+        aliases: Mapping[str, Alias],
+        fallbacks: Sequence[str] = (),
+        *,
+        capped: bool,
+    ) -> None:
         self.found = found
         self._capped = capped
         self._simulated = chosen.simulated
-        self._routes = _routes(found, chosen, aliases)
         self._left_to_choice = [name for name in found.models if is_auto(name)]
+        named = [name for name in found.models if not is_auto(name)]
+        routes = _routes((*named, *fallbacks), chosen, aliases)
+        self._routes = {name: routes[name] for name in named}
 
     @property
     def estimates(self) -> list[Estimate]:
@@ -191,12 +202,11 @@ def _ask(question: str) -> str:
         signal.signal(signal.SIGINT, before)
 
 
-def _routes(found: Scan, chosen: Chosen, aliases: Mapping[str, Alias]) -> dict[str, Route]:
+def _routes(names: Iterable[str], chosen: Chosen, aliases: Mapping[str, Alias]) -> dict[str, Route]:
     providers = dict(chosen.providers)
     if chosen.simulated:
         providers.setdefault(SIMULATOR, simulator("http://127.0.0.1"))
     if not providers:
         raise UnknownModel("no provider is configured")
     prices = PriceTable.load(prices_folder())
-    named = [name for name in found.models if not is_auto(name)]
-    return {name: find_route(name, providers, prices, aliases=aliases) for name in named}
+    return {name: find_route(name, providers, prices, aliases=aliases) for name in names}
