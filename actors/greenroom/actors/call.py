@@ -61,6 +61,9 @@ class Terms(Struct, frozen=True, kw_only=True):
 
     `requirements` and `strategy` choose the model where the request's is `AUTO`, once for the call; what the request
     itself needs is required besides, and up to three runners-up are its fallbacks.
+
+    `idempotency_key` is by what a provider that has such a thing knows the request again, also from another process; None:
+    it is made up, for this call.
     """
 
     account: Account = Account()
@@ -72,6 +75,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     hedge: float | bool = False
     requirements: Requirements | None = None
     strategy: Strategy = "balanced"
+    idempotency_key: str | None = None
 
 
 NO_TERMS = Terms()

@@ -130,7 +130,7 @@ class Pursuit:
             return way, await attempt(call, way)
 
         async def second() -> tuple[Way, _T]:
-            way = await self._ways.next(call, question, None) or first
+            way = await self._ways.next(call, question, None) or self._ways.beside(first)
             if not self._policy.may_hedge(way.route.provider, patient=patient):
                 raise _NoHedge
             self._tell(hedge_made(call, way, after_s))

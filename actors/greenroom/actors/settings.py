@@ -213,6 +213,8 @@ class ProviderSettings(_Section, frozen=True):
     every URL (`api-version=2024-10-21`), `key_header` is what the key travels in on OpenAI's wires.
     `api_key_env_else` is looked at where `api_key_env` is not set. `sign = "aws"` has requests signed with the
     process's AWS credentials instead of sending a key. `api_version` is of Anthropic's wire alone; None: the newest.
+    `idempotency_header` names a request, the same over its attempts, for hosts and gateways that answer a repeated one from
+    memory; of the hosts known here none says that it does.
     `serve` is of `local` alone, whose models are run here; it has no address of its own.
     `models` says what is known of single models, `*` of all that are not named.
     """
@@ -229,6 +231,7 @@ class ProviderSettings(_Section, frozen=True):
     base_url_env: str | None = None
     query: UrlQuery | None = None
     sign: Literal["aws"] | None = None
+    idempotency_header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stream_usage: bool = True
     stream_end: Literal["done", "finish_reason"] = "done"

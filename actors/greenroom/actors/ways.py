@@ -1,5 +1,7 @@
 """From a question to the ways that it can go: which model, how to reach it, and the request in its wire's words."""
 
+import uuid
+import zlib
 from collections.abc import Awaitable, Callable
 
 from msgspec import Struct, structs
@@ -13,7 +15,7 @@ from greenroom.actors.failover import Fallback, passed_over
 from greenroom.actors.fitting import encoded, fitted, may_drop
 from greenroom.actors.kernel import ActorExited, ActorRef, Refused
 from greenroom.actors.ledger import Budgets
-from greenroom.actors.providers import ChatRequest
+from greenroom.actors.providers import ChatRequest, WireRequest
 
 _CHOICE_S = 60.0
 
@@ -131,6 +133,11 @@ class Ways:
             call.passed_over += (f"{fallback.model} was passed over: {why}",)
         return None
 
+    def beside(self, way: Way) -> Way:
+        """The same way for a second attempt at once, which is to be answered by itself."""
+        header = way.route.settings.idempotency_header
+        return way if header is None else structs.replace(way, wire=_keyed(way.wire, header, None))
+
     def dropping(self, way: Way, question: Question, error: ProviderError) -> Way | None:
         """The same way without the option that the provider refused, where it may be left out."""
         param = error.param
@@ -155,9 +162,17 @@ class Ways:
             request, dropped, wire = fitted(request, route, stream=question.stream, but=but)
         else:
             dropped, wire = (), encoded(request, route, stream=question.stream)
+        if (header := route.settings.idempotency_header) is not None:
+            wire = _keyed(wire, header, question.terms.idempotency_key)
         bounds = input_tokens_bound(request, len(wire.body), route.model), output_tokens_bound(request)
         return Way(route, line, wire, *bounds, held_price(request, route.price), max_tokens_set, dropped)
 
     def _is_capped(self, terms: Terms) -> bool:
         account = terms.account
         return terms.budget_pusd is not None or bool(account.budgets or self._budgets.bind(account))
+
+
+def _keyed(wire: WireRequest, header: str, key: str | None) -> WireRequest:
+    """The request with a key to know it by: that of the call, and of these very bytes."""
+    named = f"{key or uuid.uuid4().hex}-{zlib.crc32(wire.body):08x}"
+    return structs.replace(wire, headers={**wire.headers, header: named})

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Literal
 
 import anyio.to_thread
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from greenroom.actors import storage
 from greenroom.actors.batch.input.errors import BadLine
@@ -289,7 +289,8 @@ class Batch(Actor):
             self._taken_up += 1  # Passed over as the scan said, and the caller agreed to.
             return
         try:
-            reply = await self._flow.chat(line.request, self._terms, streamed=self._job.request.streamed)
+            terms = structs.replace(self._terms, idempotency_key=f"{self._job.id}-{position}")
+            reply = await self._flow.chat(line.request, terms, streamed=self._job.request.streamed)
             result = self._rendering.answered(self._result_id(position), position + 1, line, reply)
             self._keep(position, line, raw, result, (reply.cost_pusd, reply.usage, None))
         except Closed:
