@@ -136,24 +136,6 @@ def test_content_may_be_null_empty_or_missing(message: Json, text: str, refusal:
     assert (got.text, got.refusal) == (text, refusal)
 
 
-@pytest.mark.parametrize(
-    ("said", "reason"),
-    [
-        ("stop", "stop"),
-        ("length", "length"),
-        ("tool_calls", "tool_calls"),
-        ("function_call", "tool_calls"),
-        ("content_filter", "content_filter"),
-        ("eos", "stop"),
-        ("eos_token", "stop"),
-        ("stop_sequence", "stop"),
-        ("model_length", "length"),
-    ],
-)
-def test_finish_reasons(said: str, reason: str) -> None:
-    assert CODEC.decode(answer(reason=said)).finish_reason == reason
-
-
 @pytest.mark.parametrize("said", ["error", "", "STOP", None])
 def test_an_unknown_finish_reason_is_no_answer(said: str | None) -> None:
     with pytest.raises(RejectedAnswer, match=r"finish_reason is .*; known are .*'content_filter'"):
