@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import select
 import sqlite3
 import subprocess
 import sys
@@ -173,7 +174,7 @@ def on_a_terminal(greenroom: Greenroom, *args: str, answer: str | None) -> tuple
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "greenroom.runtime.cli", *args]
     environment = greenroom.env | {"TERM": "xterm"}
-    said = b""
+    said = typed = b""
     # A session of its own, whose terminal this becomes with its first open: Ctrl-C is the terminal's to send.
     name = os.ttyname(theirs)
     command = [sys.executable, "-c", _TAKE_TERMINAL, name, *command]
@@ -188,17 +189,22 @@ def on_a_terminal(greenroom: Greenroom, *args: str, answer: str | None) -> tuple
     ) as process:
         os.close(theirs)
         try:
-            while piece := _read(ours):
+            while piece := _read(ours, again=typed):
                 said += piece
                 if answer is not None and b"(y/N)" in said:
-                    os.write(ours, answer.encode())
-                    answer = None
+                    typed, answer = answer.encode(), None
+                    os.write(ours, typed)
         finally:
             os.close(ours)
     return said.decode(), process.returncode
 
 
-def _read(terminal: int) -> bytes:
+def _read(terminal: int, *, again: bytes) -> bytes:
+    """What is said next. Ctrl-C is typed again while nothing comes of it: one that comes just before Python begins to read
+    is a flag that it does not look at until the next key.
+    """
+    while again == b"\x03" and not select.select([terminal], [], [], 1.0)[0]:
+        os.write(terminal, again)
     try:
         return os.read(terminal, 4096)
     except OSError:  # Linux's way to say that nobody has the other end open any more

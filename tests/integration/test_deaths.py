@@ -19,6 +19,7 @@ from greenroom.actors.events import CallDone, Event, Usage
 from greenroom.actors.flow import Reply
 from greenroom.actors.kernel import ActorExited, FakeClock
 from greenroom.actors.ledger import Account, Adopt, BoundTooLarge, GetSpend, Held, Hold, Settle, Spend
+from greenroom.actors.providers import ChatRequest, Message
 from greenroom.actors.storage import StorageFailed
 from greenroom.runtime import Runtime
 
@@ -297,7 +298,9 @@ class TestADatabaseThatFails:
     async def test_a_bound_beyond_reason_is_refused_and_harms_nobody_else(self, tmp_path: Path) -> None:
         """Its row would not fit the database, and the rows of one turn are written as one."""
         async with Upstream(answer_well) as upstream, start(upstream, tmp_path) as rt:
-            absurd = [asyncio.create_task(ask(rt, number, max_tokens=10**18)) for number in range(3)]
+            # Past what the runtime itself takes for an option.
+            request = ChatRequest(model="acme/fast", messages=(Message("user", "much"),), max_tokens=10**18)
+            absurd = [asyncio.create_task(tree(rt).flow.chat(request)) for _ in range(3)]
             sane = [asyncio.create_task(ask(rt, number)) for number in range(3)]
             refusals = await asyncio.gather(*absurd, return_exceptions=True)
             replies = await asyncio.gather(*sane)
