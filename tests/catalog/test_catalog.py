@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import anyio.to_thread
 import pytest
 import structlog.testing
+from genai_prices.data_snapshot import DataSnapshot
 from msgspec import structs
 
 from greenroom.actors import ActorRef, ActorSystem
@@ -22,6 +24,8 @@ from greenroom.actors.catalog import (
 )
 from greenroom.actors.catalog.aliases import flattened
 from greenroom.actors.kernel.contract.clock import FakeClock
+from greenroom.actors.prices import PriceTable
+from greenroom.actors.prices.keeper import UsePrices
 from greenroom.actors.providers.listing import ListedModel, Listing
 from greenroom.actors.settings import (
     AliasSettings,
@@ -259,6 +263,30 @@ async def test_the_winner_is_held_to_its_price_of_this_hour() -> None:
         await clock.advance(day - night)
         with pytest.raises(NothingEligible, match=r"up to .* for this call, more than"):
             await catalog.call(asked)
+
+
+async def test_new_prices_are_those_of_the_next_lists() -> None:
+    hosts = Hosts(openai=listing("gpt-4o"))
+    table = await anyio.to_thread.run_sync(PriceTable.load)
+    none = PriceTable(DataSnapshot(providers=[], from_auto_update=False))
+    async with ActorSystem() as system:
+        providers = {"openai": ProviderSettings(base_url=URL)}
+        catalog = await system.start(Catalog, providers, Records(), hosts.ask, {}, lambda: none)
+        with pytest.raises(NothingEligible, match="no price is known"):
+            await catalog.call(Choose())
+        catalog.cast(UsePrices(table))
+        (known,) = await catalog.call(ListModels())
+        assert (hosts.asked, known.models[0].price is None) == (["openai"] * 2, False)
+        assert (await catalog.call(Choose())).model == "openai/gpt-4o"
+        # A list that is under way when prices change has the old ones.
+        hosts.held["openai"] = asyncio.Event()
+        waiting = asyncio.create_task(catalog.call(ListModels(refresh=True)))
+        await hosts.until_asked(3)
+        catalog.cast(UsePrices(table))
+        hosts.held["openai"].set()
+        await waiting
+        await catalog.call(ListModels())
+        assert hosts.asked == ["openai"] * 4
 
 
 async def test_an_alias_leads_to_its_first_model_and_names_the_others() -> None:

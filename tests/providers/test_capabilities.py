@@ -160,6 +160,14 @@ def test_what_makes_no_difference_is_let_through(asked: dict[str, object]) -> No
     assert drop_unsupported(request, missing(ALL_LACKING), "acme", "m") == (request, ())
 
 
+def test_a_model_of_vectors_is_not_chatted_with_and_others_may_be() -> None:
+    with pytest.raises(
+        ProviderFailed, match="model: v makes vectors, and answers nothing; ask a model that chats"
+    ):
+        refuse_unsupported(PLAIN, missing(Capabilities(chat=False, embeddings=True)), "acme", "v")
+    refuse_unsupported(PLAIN, missing(Capabilities(chat=False)), "acme", "picture-maker")
+
+
 def test_several_are_dropped_at_once_and_the_rest_is_kept() -> None:
     asked = structs.replace(
         PLAIN, temperature=0.5, seed=7, stop="x", max_tokens=9, extra={"top_k": Raw(b"5")}

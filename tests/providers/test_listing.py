@@ -130,12 +130,13 @@ def test_what_hosts_say_of_a_model(entry: Json, model: ListedModel) -> None:
         ),
         (  # llama.cpp and Ollama
             {"capabilities": ["completion", "multimodal"]},
-            Capabilities(chat=True, embeddings=False, vision=True),
+            Capabilities(chat=True, vision=True),
         ),
         (
             {"capabilities": ["completion", "tools", "thinking"]},
-            Capabilities(chat=True, embeddings=False, vision=False, tools=True, reasoning=True),
+            Capabilities(chat=True, vision=False, tools=True, reasoning=True),
         ),
+        ({"capabilities": ["embedding"]}, Capabilities(chat=False, embeddings=True, vision=False)),
         ({"capabilities": []}, Capabilities()),
         ({"capabilities": 7, "architecture": 7, "providers": 7, "type": 7}, Capabilities()),
         ({"capabilities": {"vision": "yes", "image_input": 7}}, Capabilities(chat=True)),

@@ -123,6 +123,7 @@ class Catalog(Actor):
     def use_prices(self, message: UsePrices) -> None:
         self._prices = message.table
         self._routes.clear()
+        self._shelf.outdate()
 
     @handles
     def resolve(self, message: Resolve) -> Route:

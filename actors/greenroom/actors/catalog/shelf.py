@@ -32,11 +32,15 @@ Ask = Callable[[str], Awaitable[Listing]]
 
 
 class Known(Struct, frozen=True):
-    """What a provider said when it was asked, the cards of its models, and when that was."""
+    """What a provider said when it was asked, the cards of its models, and when that was.
+
+    `outdated`: prices have changed since.
+    """
 
     listing: Listing
     cards: tuple[ModelCard, ...]
     at_s: float
+    outdated: bool = False
 
 
 class _Waiting(Struct):
@@ -64,6 +68,7 @@ class Shelf:
         self._ask = ask
         self._clock = clock
         self._asking: set[str] = set()
+        self._outdated: set[str] = set()
         self._waiting: list[_Waiting] = []
         self._ready: deque[_Waiting] = deque()
         self.known: dict[str, Known] = {}
@@ -75,6 +80,11 @@ class Shelf:
     def being_asked(self, names: Iterable[str]) -> list[str]:
         """Those that are being asked now."""
         return [name for name in names if name in self._asking]
+
+    def outdate(self) -> None:
+        """Have everybody asked anew when their models are next needed; what is known is used until then."""
+        self.known = {name: structs.replace(known, outdated=True) for name, known in self.known.items()}
+        self._outdated = set(self._asking)
 
     def question(self, name: str, prices: PriceTable) -> Coroutine[None, None, Known] | None:
         """A task that asks a provider, whose end `learn` is told; None: one is asking it already."""
@@ -91,11 +101,12 @@ class Shelf:
         """Take what a task came to. Who waited for nothing else is answered next."""
         self._asking.discard(name)
         if isinstance(piped.value, Known):
-            self.known[name] = piped.value
+            self.known[name] = structs.replace(piped.value, outdated=name in self._outdated)
         else:
             _log.error("listing models failed", provider=name, error=repr(piped.error))
             failed = Listing(unreachable=f"its models could not be listed: {piped.error!r}")
             self.known[name] = Known(failed, (), self._clock.monotonic())
+        self._outdated.discard(name)
         for one in self._waiting:
             one.providers.discard(name)
         self._ready.extend(one for one in self._waiting if not one.providers)
@@ -129,7 +140,7 @@ class Shelf:
 
     def _is_old(self, known: Known) -> bool:
         lasts_s = _LISTED_FOR_S if known.listing.unreachable is None else _FAILED_FOR_S
-        return self._clock.monotonic() - known.at_s >= lasts_s
+        return known.outdated or self._clock.monotonic() - known.at_s >= lasts_s
 
 
 def utc(clock: Clock) -> datetime:

@@ -154,6 +154,7 @@ _OPTIONS: Final[dict[str, tuple[str, ...]]] = {
 """Which options of a request each capability stands for."""
 
 _MEND: Final = {
+    "model": "ask a model that chats; `embed` is for this one",
     "image_url": "ask one that does, or AUTO with vision among its requirements",
     "tools": "ask one that does, or AUTO with tools among its requirements",
     "response_format": "ask for json_object and check the answer, or ask AUTO with json_schema among its requirements",
@@ -215,8 +216,12 @@ def capabilities_of(
 
 
 def missing(capabilities: Capabilities) -> tuple[str, ...]:
-    """The names of what a model is known not to have; mostly none, so that a request need not be looked at."""
-    return tuple(name for name in _FIELDS if getattr(capabilities, name) is False)
+    """The names of what a model is known not to have; mostly none, so that a request need not be looked at.
+
+    `chat` only of a model that makes vectors: of others that are not for chatting, some answer all the same.
+    """
+    lacks = tuple(name for name in _FIELDS if name != "chat" and getattr(capabilities, name) is False)
+    return ("chat", *lacks) if capabilities.chat is False and capabilities.embeddings else lacks
 
 
 def refuse_unsupported(request: ChatRequest, lacks: tuple[str, ...], provider: str, model: str) -> None:
@@ -271,7 +276,9 @@ def _unsupported(
 ) -> Iterator[tuple[str, str]]:
     """What the request asks of a model that lacks it: the option's name, and why it cannot be had."""
     for lack in lacks:
-        if lack == "vision":
+        if lack == "chat":
+            yield "model", "makes vectors, and answers nothing"
+        elif lack == "vision":
             if _has_image(request):
                 yield "image_url", "takes no images"
         elif lack == "tools":

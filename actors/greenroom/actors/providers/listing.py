@@ -231,12 +231,12 @@ def _of_mistral(said: dict[str, object]) -> Capabilities:
 
 
 def _of_words(said: frozenset[str]) -> Capabilities:
-    """llama.cpp's list and Ollama's: what a model can do stands there, and the rest it cannot."""
+    """llama.cpp's list and Ollama's: what a model is made for stands there. Vectors can be had of the others, too."""
     if not said:
         return Capabilities()
     return Capabilities(
         chat="completion" in said,
-        embeddings=bool(said & {"embedding", "embeddings"}),
+        embeddings=True if said & {"embedding", "embeddings"} else None,
         vision=bool(said & {"vision", "multimodal"}),
         tools=True if "tools" in said else None,
         reasoning=True if "thinking" in said else None,
