@@ -59,8 +59,15 @@ def test_nothing_is_fetched_by_loading(tmp_path: Path, monkeypatch: pytest.Monke
         (200, TABLE[:-1], "no price table"),
         (200, TABLE.replace(b'"input_mtok": 3', b'"input_mtok": "dear"'), "no price table"),
         (200, b"[" * 100_000, "no price table"),
+        (200, TABLE.replace(b'"input_mtok": 3', b'"input_mtok": -3'), "input_mtok is -3"),
+        (200, TABLE.replace(b'"input_mtok": 3', b'"input_mtok": NaN'), "no price table"),
+        (200, TABLE.replace(b'"input_mtok": 3', b'"input_mtok": 1e400'), "no price table"),
+        (200, TABLE.replace(b'"input_mtok": 3', b'"input_mtok": 1e12'), "input_mtok is"),
+        (200, TABLE.replace(b'"price": 5', b'"price": -5'), "input_mtok is -5"),
+        (200, TABLE.replace(b'{"input_mtok": 1}}]', b'{"output_mtok": -1}}]'), "output_mtok is -1"),
+        (200, TABLE.replace(b'"equals": "m"', b'"regex": "("'), "no price table"),
     ],
-    ids=range(10),
+    ids=range(17),
 )
 async def test_what_is_no_table_leaves_the_one_that_was_there(
     host: Host, tmp_path: Path, status: int, body: bytes, why: str

@@ -7,6 +7,7 @@ the package that read it, so that after an upgrade the package's own is in use u
 import json
 import time
 from contextlib import suppress
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -19,6 +20,7 @@ from greenroom.actors.log import Log
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
+    from genai_prices.types import ModelInfo
 
 TABLE_URL = (
     "https://raw.githubusercontent.com/pydantic/genai-prices/refs/heads/main/prices/new_data/v2/data.json"
@@ -26,6 +28,7 @@ TABLE_URL = (
 DAY_S = 86_400.0
 _MAX_TABLE_BYTES = 64 * 1024 * 1024
 """Eighty times what the table is today."""
+_MAX_RATE_USD = 10**6
 _TIMEOUT_S = 30.0
 
 _log = Log(__name__)
@@ -128,7 +131,22 @@ def _parsed(body: bytes) -> "DataSnapshot":
     providers = [found for one in cast("list[object]", raw) for found in _providers_from_raw([one])]
     if not any(provider.models for provider in providers):
         raise ValueError("the table prices no model")
+    for provider in providers:
+        for model in provider.models:
+            _check(model)
     return DataSnapshot(providers, from_auto_update=True)
+
+
+def _check(model: "ModelInfo") -> None:
+    """Whatever a lookup will meet is met here: a wrong pattern, a rate that is none, or below nothing."""
+    model.is_match("")
+    standard = [model.prices] if not isinstance(model.prices, list) else [c.prices for c in model.prices]
+    for prices in (*standard, *(variant.prices for variant in model.price_variants or ())):
+        for name, value in prices.__dict__.items():
+            rates = [value] if not hasattr(value, "tiers") else [value.base, *(t.price for t in value.tiers)]
+            for rate in rates:
+                if isinstance(rate, Decimal) and not (rate.is_finite() and 0 <= rate <= _MAX_RATE_USD):
+                    raise ValueError(f"{model.id}: {name} is {rate}")
 
 
 def _file(folder: Path) -> Path:
