@@ -4,15 +4,16 @@ import asyncio
 import threading
 from collections.abc import Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import get_args
 
 import msgspec
 import pytest
-from msgspec import Struct
+from msgspec import Struct, structs
 from tests.inside import given_back
 
 from greenroom.actors.ledger import BudgetExceeded
-from greenroom.actors.settings import PriceSettings, Retries
+from greenroom.actors.settings import ModelSettings, PriceSettings, Retries
 from greenroom.runtime import (
     Message,
     Options,
@@ -28,10 +29,12 @@ from greenroom.runtime.testing import (
     Raw,
     Received,
     Says,
+    ScriptedProvider,
     Step,
     ToolCall,
     WireName,
     runtime_with,
+    settings_for,
 )
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +52,10 @@ def get_weather(city: str) -> str:
 async def get_time(city: str) -> dict[str, str]:
     """The time in a city."""
     return {"city": city, "time": "noon"}
+
+
+class Weather(Struct):
+    city: str
 
 
 def calls(*said: tuple[str, str], tokens: int = 5) -> Says:
@@ -115,9 +122,6 @@ class TestRoundTrip:
         assert talk[-2] == Message("assistant", "Fine at noon.")
 
     async def test_with_an_answer_of_a_type(self) -> None:
-        class Weather(Struct):
-            city: str
-
         async with runtime_with(ROME_AND_OSLO, "what?", '{"city": "Rome"}') as (rt, provider):
             reply = await rt.chat(None, "x", tools=[get_weather, get_time], response_type=Weather)
         assert reply.parsed == Weather("Rome")
@@ -126,6 +130,28 @@ class TestRoundTrip:
         assert [message["role"] for message in sent(provider.received[2])] == [
             "user", "assistant", "tool", "tool", "assistant", "user",
         ]  # fmt: skip
+
+    async def test_the_model_is_chosen_once(self, tmp_path: Path) -> None:
+        able = ModelSettings(tools=True, json_schema=True, context_tokens=100_000)
+        script = (ROME_AND_OSLO, '{"town": 1}', '{"city": "Rome"}')
+        async with ScriptedProvider(*script) as provider:
+            made = settings_for(provider.simulator, tmp_path)
+            scripted = structs.replace(
+                made.providers["scripted"], models=dict.fromkeys(("one", "two", "three"), able)
+            )
+            made = structs.replace(made, providers={"scripted": scripted})
+            async with Runtime(made, environ={}) as rt:
+                reply = await rt.chat(
+                    "AUTO",
+                    "x",
+                    tools=[get_weather, get_time],
+                    response_type=Weather,
+                    strategy="round_robin",
+                )
+        assert len({asked.model for asked in provider.received}) == 1
+        assert len(provider.received) == 3
+        assert reply.choice is not None
+        assert reply.choice.strategy == "round_robin"
 
     async def test_a_demanded_tool_is_demanded_once(self) -> None:
         async with runtime_with(ROME_AND_OSLO, END) as (rt, provider):

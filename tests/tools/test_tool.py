@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import anyio
 import msgspec
+import pydantic
 import pytest
 from msgspec import Meta, Struct
 
@@ -26,6 +27,10 @@ class Place(Struct):
 @dataclass
 class Span:
     days: int = 1
+
+
+class SpanModel(pydantic.BaseModel):
+    days: int
 
 
 def forecast(
@@ -104,9 +109,10 @@ async def test_what_it_gives_is_text_or_json() -> None:
     assert await run(Tool(place), "{}") == '{"city":"Rome","near":[]}'
     assert await run(Tool(Caller(), name="call"), '{"city": "x"}') == '["x"]'
     assert await run(Tool(Caller().method), '{"city": "x"}') == "null"
+    assert await run(Tool(lambda: [SpanModel(days=2)], name="spans"), "") == '[{"days":2}]'
     long = await run(Tool(lambda: "x" * (MAX_OUTPUT_CHARS + 1), name="long"), "")
     assert long.endswith(f"x... (cut off here, of {MAX_OUTPUT_CHARS + 1} characters in all)")
-    with pytest.raises(TypeError, match="unsupported"):
+    with pytest.raises(TypeError, match="JSON cannot hold a object"):
         await run(Tool(lambda: object(), name="odd"), "")  # noqa: PLW0108 - object itself has no signature
 
 

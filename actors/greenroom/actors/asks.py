@@ -7,6 +7,7 @@ from typing import Protocol
 from msgspec import structs
 
 from greenroom.actors.call import Reply, Terms
+from greenroom.actors.catalog import Choice
 from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import ProviderFailed, Tried, Usage
 from greenroom.actors.kernel import Clock
@@ -45,6 +46,7 @@ class Asks:
         self.usage = Usage()
         self.attempts = 0
         self.tried: tuple[Tried, ...] = ()
+        self._choice: Choice | None = None
 
     @property
     def left_s(self) -> float | None:
@@ -68,6 +70,7 @@ class Asks:
         self.usage += reply.usage
         self.attempts += reply.attempts
         self.tried += reply.tried
+        self._choice = reply.choice or self._choice
 
     def fail(self, failure: ProviderFailed) -> None:
         """Count a failure, and have it tell of all asks."""
@@ -77,10 +80,19 @@ class Asks:
         failure.cost_pusd, failure.tried = self.cost_pusd, self.tried
         failure.error = structs.replace(failure.error, attempts=self.attempts)
 
+    def pinned(self, request: ChatRequest) -> ChatRequest:
+        """The next ask, of the model that was chosen for the first, if one was: a call's model is chosen once."""
+        return request if self._choice is None else structs.replace(request, model=self._choice.model)
+
     def summed(self, reply: Reply) -> Reply:
         """The last answer, with what all asks used and cost."""
         return structs.replace(
-            reply, usage=self.usage, cost_pusd=self.cost_pusd, attempts=self.attempts, tried=self.tried
+            reply,
+            usage=self.usage,
+            cost_pusd=self.cost_pusd,
+            attempts=self.attempts,
+            tried=self.tried,
+            choice=self._choice,
         )
 
     def _left(self) -> Terms:

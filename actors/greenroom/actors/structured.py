@@ -222,7 +222,7 @@ async def _ask(asker: Asker, asking: _Asking[T]) -> Reply | None:
     """One ask; None: the provider has no mode for schemas, and the next ask does without."""
     try:
         with asking.asks.one() as terms:
-            return await asker.chat(asking.request, terms)
+            return await asker.chat(asking.asks.pinned(asking.request), terms)
     except ProviderFailed as failure:
         if failure.error.param != "response_format" or asking.in_words:
             raise

@@ -52,7 +52,7 @@ class ToolAsker:
         talk = self._begin(request, terms)
         while True:
             with talk.asks.one() as left:
-                reply = await self._asker.chat(talk.request, left)
+                reply = await self._asker.chat(talk.asks.pinned(talk.request), left)
             running = talk.run(reply)
             if running is None:
                 return talk.last(reply)

@@ -6,12 +6,14 @@ from typing import Annotated, Literal
 
 import anyio
 import msgspec
+import structlog
 from msgspec import Meta, Struct
 
 from greenroom.actors.events import ProviderError, ProviderFailed, ToolCall, ToolResult
 from greenroom.actors.kernel import Clock
 from greenroom.actors.tools.tool import Tool, Toolbox
 
+_log = structlog.get_logger(__name__)
 MAX_CALLS = 128
 """Calls of one answer that are run; what a model asks for beyond is told so. OpenAI takes as many tools in a request."""
 _MAX_WHY_CHARS = 2000
@@ -139,6 +141,8 @@ class Running:
             over = limit.expired()
             if self._terms.tool_errors == "raise":
                 raise
+            # The model is told; its author wants to know, too. What it says may be of the conversation, and is left out.
+            _log.warning("tool failed", tool=tool.name, error=type(error).__name__)
             why = f"no result within {limit_s:g} s" if over else f"{type(error).__name__}: {error}"
             return f"Error: {why}"[:_MAX_WHY_CHARS], True
 

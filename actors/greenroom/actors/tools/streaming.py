@@ -100,7 +100,7 @@ class ToolStream(EventStream):
 
     async def _ask(self, talk: Talk) -> EventStream:
         with talk.asks.one() as left:
-            stream = self._asker.stream(talk.request, left)
+            stream = self._asker.stream(talk.asks.pinned(talk.request), left)
             self._stream = await stream.__aenter__()
         return stream
 

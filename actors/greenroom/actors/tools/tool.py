@@ -94,14 +94,10 @@ class Tool:
             Exception: the function's own, or a `TypeError` where JSON cannot hold what it gave.
         """
         if self._is_async:
-            result = await _awaited(self._function(**arguments))
-        else:
-            call = partial(self._function, **arguments)
-            result = await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=threads)
-        text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
-        if len(text) > MAX_OUTPUT_CHARS:
-            return f"{text[:MAX_OUTPUT_CHARS]}... (cut off here, of {len(text)} characters in all)"
-        return text
+            return _text(await _awaited(self._function(**arguments)))
+        # What it gives is written in the thread, too: it may be large.
+        call = partial(_called, self._function, arguments)
+        return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=threads)
 
 
 class Toolbox:
@@ -150,6 +146,28 @@ def _name_of(spec: Mapping[str, object], where: str) -> str:
     if not is_object(parameters):
         raise ToolInvalid(f"{where}.function.parameters is {parameters!r:.80}; it must be a JSON Schema")
     return name
+
+
+def _called(function: Callable[..., object], arguments: Mapping[str, object]) -> str:
+    return _text(function(**arguments))
+
+
+def _text(result: object) -> str:
+    text = result if isinstance(result, str) else _encode(result).decode()
+    if len(text) > MAX_OUTPUT_CHARS:
+        return f"{text[:MAX_OUTPUT_CHARS]}... (cut off here, of {len(text)} characters in all)"
+    return text
+
+
+def _dumped(value: object) -> object:
+    """What msgspec does not know, of pydantic's models."""
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump(mode="json")
+    raise TypeError(f"JSON cannot hold a {type(value).__name__}")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_dumped).encode
 
 
 async def _awaited(given: object) -> object:
