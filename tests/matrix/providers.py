@@ -24,6 +24,9 @@ PROVIDERS: dict[str, tuple[ProviderSettings, str]] = {
 }
 """The row of each, and where on one server its API begins."""
 
+BELOW: dict[str, str] = {row.wire: below for row, below in PROVIDERS.values()}
+"""The same for each wire."""
+
 
 def settings_of(url: str, directory: Path, *names: str, retries: Retries | None = None) -> Settings:
     """Settings in which the providers of those names, or all of them, are at `url`, take no key and cost nothing."""

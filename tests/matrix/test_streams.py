@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from msgspec import Struct, structs
 from tests.inside import given_back, settings
-from tests.matrix.providers import PROVIDERS
+from tests.matrix.providers import BELOW
 from tests.providers.streams import answer_of, events_of
 from tests.providers.test_every_wire import STREAMS
 from tests.rawserver import OK, HangUp, Script, Turn, raw_server, repeats, says_then_waits
@@ -27,7 +27,6 @@ from greenroom.runtime.simulator.wires import ANTHROPIC, BEDROCK, GEMINI, OLLAMA
 from greenroom.runtime.testing import HastyClock, WireName
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("wire", get_args(WireName))]
-BELOW = {row.wire: below for row, below in PROVIDERS.values()}
 WIRES: dict[WireName, Wire] = {
     "openai-chat": OPENAI,
     "openai-responses": RESPONSES,
@@ -161,6 +160,30 @@ class Cutting:
                 return offset, await told(rt, f"case {offset}", streamed=streamed)
 
         return await asyncio.gather(*map(ask, offsets))
+
+
+async def test_every_stream_that_a_reference_has_is_told_whole(wire: WireName, tmp_path: Path) -> None:
+    """What the decoder makes of it is looked at elsewhere; nothing of that is lost on the way to the caller."""
+    streams = [Recorded(body, WIRES[wire].stream_type, "") for body in STREAMS[wire]]
+
+    async def script(turn: Turn) -> None:
+        recorded = streams[number_in(turn.body)]
+        turn.writer.write(recorded.head + recorded.body)
+        raise HangUp
+
+    async with (
+        raw_server(script) as server,
+        Runtime(configured(wire, server.base_url, tmp_path), environ={}) as rt,
+    ):
+        for number, recorded in enumerate(streams):
+            answer = answer_of(codec_of(wire), recorded.body)
+            async with rt.stream("acme/fast", f"case {number}", max_tokens=MAX_TOKENS) as events:
+                reply = await events.finish()
+            for name in ("text", "reasoning", "refusal", "tool_calls", "logprobs", "finish_reason", "usage"):
+                assert getattr(reply, name) == getattr(answer, name), name
+            state, expected = reply.reasoning_state, answer.reasoning_state
+            assert (state and bytes(state.items)) == (expected and bytes(expected.items))
+        await given_back(rt)
 
 
 async def test_r4_cut_at_every_byte_a_stream_is_an_error_after_what_came(

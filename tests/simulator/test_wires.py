@@ -196,7 +196,7 @@ async def test_without_its_last_event_a_stream_does_not_say_that_it_ended(
     assert marks[speaker.name] not in cut.body
 
 
-@pytest.mark.parametrize("form", ["authorization", "x-api-key", "x-goog-api-key", "query"])
+@pytest.mark.parametrize("form", ["authorization", "x-api-key", "api-key", "x-goog-api-key", "query"])
 async def test_a_key_is_taken_in_any_providers_way(connect: Connect, speaker: Speaker, form: str) -> None:
     def sent(key: str) -> tuple[dict[str, str], dict[str, str]]:
         if form == "query":

@@ -31,6 +31,8 @@ from greenroom.runtime.simulator.traffic.advice import retry_after
 from greenroom.runtime.simulator.wires import WireError
 
 _MAX_PAGE = 1_000
+_KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
+"""Where Anthropic, Azure and Google look for a key."""
 _log = structlog.get_logger("greenroom.simulator")
 
 
@@ -239,7 +241,7 @@ class Simulator:
         if given:
             key = b"Bearer " + key
         else:
-            given = headers.get("x-api-key") or headers.get("x-goog-api-key")
+            given = next((headers[name] for name in _KEY_HEADERS if name in headers), None)
             given = given or exchange.request.query.get("key")
         if not given:
             raise exchange.wire.wrong_key(missing=True)
