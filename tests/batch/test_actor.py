@@ -2,8 +2,9 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -11,14 +12,16 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 from aiohttp import web
+from msgspec import structs
 from tests.inside import database, given_back, named, settings, system, until
 from tests.integration.commands import prompt, prompt_line, results
 from tests.integration.upstream import Answering, Asked, Upstream, answer_well, cut, good, refusal
 
 from greenroom.actors.batch import Defaults, JobProgress, JobRequest, OpenJob, scan
+from greenroom.actors.batch.results import ResultFile
 from greenroom.actors.kernel import Clock, FakeClock
 from greenroom.actors.providers import ChatRequest, OpenAIChat, WireRequest
-from greenroom.actors.settings import Retries
+from greenroom.actors.settings import PriceSettings, Retries
 from greenroom.runtime import Runtime
 from greenroom.runtime.job import Job
 
@@ -199,6 +202,41 @@ async def test_a_fault_of_ours_fails_the_line_that_met_it(
         monkeypatch.undo()
         again = await to_its_end(rt, await opened(rt, tmp_path, retry_failed=True))
     assert (again.state, again.ok, again.failed) == ("done", LINES, 0)
+
+
+class Output:
+    """A disk that takes no output line until it is let."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.let = threading.Event()
+        append = ResultFile.append
+
+        def slow(file: ResultFile, records: Iterable[bytes]) -> None:
+            assert self.let.wait(3 * WAIT_S)
+            append(file, records)
+
+        monkeypatch.setattr(ResultFile, "append", slow)
+
+
+async def test_pullers_wait_for_a_disk_that_does_not_keep_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most as many results as may be in flight wait for the disk, and those in flight come on top."""
+    output = Output(monkeypatch)
+    async with Upstream(answer_well) as upstream:
+        # Free, so that no call waits for a hold of its own to reach the disk.
+        free = settings(upstream.base_url, tmp_path, retries=ONCE)
+        acme = structs.replace(free.providers["acme"], prices={"*": PriceSettings(input="0", output="0")})
+        async with Runtime(structs.replace(free, providers={"acme": acme}), environ={}) as rt:
+            job = await rt.start_job(await opened(rt, tmp_path, prompts(), concurrency=4))
+            found = system(rt).resolve(named(rt, f"batch:{job.id}"))
+            assert found is not None
+            waiting = found.actor._room._waiters  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+            await until(lambda: len(waiting) == 4 or len(upstream.asked) == LINES)  # pyright: ignore[reportUnknownArgumentType]
+            assert 4 <= len(upstream.asked) <= 7
+            output.let.set()
+            last = await asyncio.wait_for(job.wait(), WAIT_S)
+    assert (last.state, last.ok) == ("done", LINES)
 
 
 class TestInputThatGoesAway:
