@@ -445,6 +445,30 @@ class TestWindow:
             assert sum(len(str(content)) for _, content in told) < 300 / 0.25
         assert 3 < len(shown(provider.received[-1])) < 20
 
+    async def test_a_model_is_chosen_that_has_room(
+        self, provider: ScriptedProvider, settings: Settings
+    ) -> None:
+        windows = {
+            "small": ModelSettings(context_tokens=1_000),
+            "large": ModelSettings(context_tokens=50_000),
+        }
+        scripted = msgspec.structs.replace(
+            settings.providers["scripted"],
+            models=windows,
+            prices={
+                name: PriceSettings(input=(name == "large" and "2") or "1", output="2") for name in windows
+            },
+        )
+        provider.say("short", "x" * 4_000, "still here")
+        async with runtime(msgspec.structs.replace(settings, providers={"scripted": scripted})) as rt:
+            session = await rt.session("user-42", model="AUTO")
+            replies = [
+                await session.say(text, max_tokens=100, strategy="cheapest") for text in ("1", "2", "3")
+            ]
+        assert [reply.choice is not None for reply in replies] == [True] * 3
+        assert [asked.body["model"] for asked in provider.received] == ["small", "small", "large"]
+        assert len(shown(provider.received[2])) == 5
+
     async def test_what_no_longer_fits_is_summarised_charged_and_told(
         self, rt: Runtime, provider: ScriptedProvider
     ) -> None:

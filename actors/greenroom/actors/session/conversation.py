@@ -15,14 +15,13 @@ from typing import Self, TypeVar
 from msgspec import Struct, structs
 
 from greenroom.actors.asks import Asker
-from greenroom.actors.catalog import Resolve
+from greenroom.actors.catalog import AUTO, Resolve
 from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import CallEvent, Finished, ProviderFailed
 from greenroom.actors.flow import Flow, Reply, Terms
 from greenroom.actors.kernel import ActorRef, Call, Overloaded
 from greenroom.actors.ledger import Account, Budget
 from greenroom.actors.providers import ChatRequest, Message
-from greenroom.actors.providers.capabilities import configured_model
 from greenroom.actors.providers.options import ASSUMED_OUTPUT_TOKENS
 from greenroom.actors.session.messages import Begin, Next, Said
 from greenroom.actors.session.state import Entry, Granted, Memory, SessionSettings, TooLong
@@ -205,9 +204,10 @@ class Conversation:
         return max(room_bytes(int((tokens - answer) * share), tokens_per_byte(granted.entries)) - beside, 0)
 
     async def _context_tokens(self, model: str) -> int | None:
+        if model == AUTO:
+            return None  # a model is chosen that has room for what is sent
         route = await self._catalog.call(Resolve(model))
-        configured = configured_model(route.settings.models, route.model)
-        return None if configured is None else configured.context_tokens
+        return route.context_tokens
 
     async def _summarise(self, floor: "Floor", ask: _Ask, entries: tuple[Entry, ...], room: int) -> None:
         """Have what no longer fits summarised, record that, and go on with it in its place."""
