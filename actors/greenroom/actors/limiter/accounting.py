@@ -70,14 +70,13 @@ class Accounting:
         """What was sent since the account was whole, and when that was."""
         return _less(self.sent, self._sent_then), self._whole_s
 
-    def send(self, amounts: Amounts, now_s: float, *, idle: bool) -> Standing:
+    def send(self, amounts: Amounts, now_s: float, *, idle: bool) -> None:
         """A request goes out; `idle`: no other is in flight."""
         if idle and now_s - self._active_s > _IDLE_S:
             self._whole_s = now_s
             self._sent_then, self._used_then = self.sent, self.used
         self._active_s = now_s
-        self.sent = sent = _sum(self.sent, amounts)
-        return Standing(now_s, sent, self.used)
+        self.sent = _sum(self.sent, amounts)
 
     def end(self, amounts: Amounts, now_s: float) -> None:
         """A request has ended, which took so much."""

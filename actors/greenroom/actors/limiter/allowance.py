@@ -50,7 +50,8 @@ class Allowance:
         ]
         self._headers = LIMIT_HEADERS.get(wire, ())
         self._cached_count = wire != "anthropic-messages"
-        self._begins_early = not self.shared_rates and limits.concurrency != "auto"
+        self._adapts = limits.concurrency == "auto"
+        self._begins_early = not self.shared_rates and not self._adapts
         self._tokens_counted: TokensCounted | None = limits.tokens_counted
         self._lanes: dict[str, Lane] = {}
 
@@ -66,6 +67,7 @@ class Allowance:
                 now_s,
                 cached_count=self._cached_count,
                 tokens_counted=self._tokens_counted,
+                limited=bool(self.shared_rates),
             )
         return lane
 
@@ -78,7 +80,7 @@ class Allowance:
     def own_s(self, lane: Lane, amounts: Amounts, now_s: float) -> float:
         """Seconds until a model's own limits admit a request, by time alone."""
         wait_s = lane.wait_s(amounts, now_s)
-        return max(wait_s, lane.early_s(now_s)) if self._begins_early else wait_s
+        return wait_s if lane.heard or not self._begins_early else max(wait_s, lane.early_s(now_s))
 
     def behind_s(self, ahead: Amounts, lane: Lane, amounts: Amounts, now_s: float) -> float:
         """Seconds until a request is admitted at the earliest if `ahead` go before it."""
@@ -91,7 +93,8 @@ class Allowance:
         """Count a request as sent; `give_back` must follow."""
         for rate in self.shared_rates:
             rate.take(amounts, now_s)
-        self.slots.began(now_s, len(self.permits))
+        if self._adapts:
+            self.slots.began(now_s, len(self.permits))
         self.permits[admit.ticket] = lane.send(admit, amounts, now_s)
 
     def observe(self, ticket: int, headers: Mapping[str, str], now_s: float) -> None:
@@ -138,7 +141,8 @@ class Allowance:
             if more is not None:
                 rate.correct(more, now_s)
             rate.recover(now_s)
-        self.slots.ended(grant.then.at_s, now_s, usage, outcome, len(self.permits) + 1)
+        if self._adapts:
+            self.slots.ended(grant.at_s, now_s, usage, outcome, len(self.permits) + 1)
 
     def models(self, now_s: float) -> tuple[ModelLimits, ...]:
         """What is known of each model that was asked."""

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-from msgspec import Struct
-
 from greenroom.actors.events import Usage
 from greenroom.actors.limiter.accounting import Accounting, Standing
 from greenroom.actors.limiter.gcra import Amounts, Counted, Rate
@@ -19,13 +17,12 @@ _EARLY = 8
 _TOKENS = frozenset({Counted.TOKENS, Counted.OUTPUT})
 
 
-class Grant(Struct, gc=False):
+class Grant(Standing, gc=False):
     """A permit: what it was reckoned at, and how the account stood when it was given."""
 
     admit: Admit
     lane: "Lane"
     amounts: Amounts
-    then: Standing
 
 
 class Lane:
@@ -37,6 +34,10 @@ class Lane:
         now_s: by the clock's `monotonic`.
         cached_count: whether tokens read from a cache count towards limits.
         tokens_counted: as configured.
+        limited: whether there are configured limits besides.
+
+    Attributes:
+        heard: whether it is known if answers tell of limits.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Lane:
         *,
         cached_count: bool,
         tokens_counted: TokensCounted | None,
+        limited: bool,
     ) -> None:
         self.model = model
         self.frozen_until_s = 0.0
@@ -57,7 +59,8 @@ class Lane:
         self._accounting = Accounting(now_s, tokens_counted)
         self._sizes = Sizes(cached_count=cached_count)
         self._in_flight = 0
-        self._heard = False
+        self.heard = not headers
+        self._limited = limited
         self._begun_s = now_s
         self._cut_s = now_s
 
@@ -78,20 +81,20 @@ class Lane:
 
     def early_s(self, now_s: float) -> float:
         """Seconds until one more may be in flight while no answer has told whether there are limits."""
-        if self._heard or not self._headers:
-            return 0.0
         passed_s = now_s - self._begun_s
         return 0.0 if self._in_flight < _EARLY * 2 ** min(int(passed_s), 20) else 1.0 - passed_s % 1.0
 
     def send(self, admit: Admit, amounts: Amounts, now_s: float) -> Grant:
         """Count a request that goes out now."""
-        then = self._accounting.send(amounts, now_s, idle=not self._in_flight)
-        if not self._in_flight and not self._heard:
-            self._begun_s = now_s
+        accounting = self._accounting
+        if self.rates or self._limited or not self.heard:
+            accounting.send(amounts, now_s, idle=not self._in_flight)
+            if not self._in_flight:
+                self._begun_s = now_s
         self._in_flight += 1
         for rate in self.rates:
             rate.take(amounts, now_s)
-        return Grant(admit, self, amounts, then)
+        return Grant(now_s, accounting.sent, accounting.used, admit, self, amounts)
 
     def end(self, grant: Grant, usage: Usage | None, now_s: float) -> Amounts | None:
         """Count what a request took as its answer tells it; None: it tells nothing.
@@ -100,7 +103,7 @@ class Lane:
             What that is beyond what was reckoned, as far as the server counts it.
         """
         self._in_flight -= 1
-        if usage is None:
+        if usage is None or not (self.rates or self._limited):
             return None
         tokens_in, tokens_out = self._sizes.counted(usage)
         if not tokens_in and not tokens_out:  # a server that states none
@@ -117,7 +120,7 @@ class Lane:
 
     def told(self, grant: Grant, headers: Mapping[str, str], now_s: float) -> None:
         """Learn from an answer's headers. What is no number, or no limit that could be, is not learned from."""
-        self._heard = True
+        self.heard = True
         for counted, limit_header, left_header in self._headers:
             limit_text = headers.get(limit_header)
             if limit_text is None:
@@ -147,15 +150,15 @@ class Lane:
         if left is None:
             return
         rate.recover(now_s)
-        counted, accounting, then = rate.counted, self._accounting, grant.then
+        counted, accounting = rate.counted, self._accounting
         gone = min(max(0.0, rate.limit_per_min - left), rate.limit_per_min)
         if counted in _TOKENS:
-            accounting.told(counted, rate.limit_per_min, gone, then)
+            accounting.told(counted, rate.limit_per_min, gone, grant)
             if accounting.at_end:
                 # What is in flight is not in it yet.
                 rate.distrust()
                 return
-        rate.told(gone, accounting.sent[counted] - then.sent[counted], then.at_s)
+        rate.told(gone, accounting.sent[counted] - grant.sent[counted], grant.at_s)
 
     def freeze(self, until_s: float) -> None:
         """Send nothing before a moment, nor before one that was said earlier."""
@@ -167,7 +170,7 @@ class Lane:
         Returns:
             Whether it is news: requests that were sent before the last cut tell nothing new.
         """
-        if grant.then.at_s < self._cut_s:
+        if grant.at_s < self._cut_s:
             return False
         self._cut_s = now_s
         self._accounting.refused()
