@@ -70,6 +70,26 @@ class TestTalk:
         assert printed.out == "Hi.\nAda.\nWho?\n\n"
         assert "tokens in" in printed.err
 
+    def test_a_session_is_gone_on_with(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        with runtime(tmp_path, "Hi.", "Ada.", "Who?") as (rt, provider):
+            session = rt.call(rt.runtime.session, "holiday", system="Be brief.")
+            Talk(rt, None, session=session).run(lines("I am Ada."))
+            talk = Talk(rt, None, session=rt.call(rt.runtime.session, "holiday"))
+            talk.run(lines("Who am I?", "/model scripted/two", "/clear", "Who am I?"))
+            assert rt.call(session.status).totals.turns == 3
+        assert [said(asked) for asked in provider.received] == [
+            [("system", "Be brief."), ("user", "I am Ada.")],
+            [
+                ("system", "Be brief."),
+                ("user", "I am Ada."),
+                ("assistant", "Hi."),
+                ("user", "Who am I?"),
+            ],
+            [("system", "Be brief."), ("user", "Who am I?")],
+        ]
+        assert provider.received[2].body["model"] == "two"
+        assert "Ada." in capsys.readouterr().out
+
     def test_commands(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         answer = Says("Hi.", prompt_tokens=10, completion_tokens=5)
         with runtime(tmp_path, then=answer, prices=PRICES) as (rt, provider):

@@ -17,6 +17,7 @@ from greenroom.actors.embedding import Embeddings
 from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import CallEvent
 from greenroom.actors.flow import Reply
+from greenroom.actors.session import SessionStream
 from greenroom.actors.settings import Settings
 from greenroom.actors.structured import ParsedReply
 from greenroom.runtime.discovery import Chosen
@@ -143,7 +144,11 @@ class SyncRuntime:
 
     def stream(self, model: str | None, messages: Messages, **options: Unpack[Options]) -> "SyncEventStream":
         """See `Runtime.stream`; `with rt.stream(...) as events`, then `for event in events`."""
-        return SyncEventStream(self, self.runtime.stream(model, messages, **options))
+        return self.iterate(self.runtime.stream(model, messages, **options))
+
+    def iterate(self, events: EventStream | SessionStream) -> "SyncEventStream":
+        """The events of a stream, blocking: `with rt.iterate(session.stream("Hello")) as events`."""
+        return SyncEventStream(self, events)
 
     def embed(
         self,
@@ -165,7 +170,7 @@ class SyncRuntime:
 class SyncEventStream:
     """As `EventStream`, blocking."""
 
-    def __init__(self, rt: SyncRuntime, events: EventStream) -> None:
+    def __init__(self, rt: SyncRuntime, events: EventStream | SessionStream) -> None:
         self._rt = rt
         self._events = events
 
@@ -198,7 +203,7 @@ async def _awaited(call: Callable[[], Awaitable[_T]]) -> _T:
     return await call()
 
 
-async def _next_of(events: EventStream) -> CallEvent | None:
+async def _next_of(events: EventStream | SessionStream) -> CallEvent | None:
     try:
         return await anext(events)
     except StopAsyncIteration:

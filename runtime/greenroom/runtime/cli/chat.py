@@ -25,7 +25,8 @@ from greenroom.runtime.cli.output import EXIT_OK, fail, money, note, plain
 from greenroom.runtime.config import ConfigError, environment, load_settings
 from greenroom.runtime.discovery import Chosen, choose_providers
 from greenroom.runtime.options import OptionInvalid, Options
-from greenroom.runtime.sync import SyncRuntime
+from greenroom.runtime.session import Session, SessionOptions
+from greenroom.runtime.sync import SyncEventStream, SyncRuntime
 from greenroom.runtime.telemetry import log_to
 
 _HELP = """\
@@ -48,6 +49,10 @@ def chat(
     budget: Annotated[
         str | None, typer.Option(metavar="USD", help="The most that all answers together may cost.")
     ] = None,
+    session: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Keep the conversation under this name, or go on with it."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Configuration file. [default: greenroom.toml, if there is one]")
     ] = None,
@@ -55,7 +60,7 @@ def chat(
         bool, typer.Option("--verbose", "-v", help="Log every failed attempt and restart.")
     ] = False,
 ) -> None:
-    r"""Talk with a model; what was said is remembered until you leave.
+    r"""Talk with a model; what was said is remembered until you leave, or for good with --session.
 
     \b
     /model NAME, /clear, /cost, /help and /quit are commands.
@@ -64,6 +69,7 @@ def chat(
     \b
     Examples:
       greenroom chat openai/gpt-5-mini --system "Answer in one sentence." --budget 0.50
+      greenroom chat --session holiday
 
     What it cost is kept (greenroom costs). In a pipe, use greenroom ask.
 
@@ -83,11 +89,33 @@ def chat(
         simulated = (named.removeprefix(f"{SIMULATOR}/"),) if chosen.simulated and named else ()
         note(chosen.how)
         with SyncRuntime(settings, chosen=chosen, simulate_models=simulated) as rt:
-            talk = Talk(rt, named or chosen.default_model, system=system, options=options, cap_pusd=cap_pusd)
+            kept = None if session is None else _opened(rt, session, named, system)
+            talk = Talk(
+                rt,
+                named or chosen.default_model,
+                system=system,
+                options=options,
+                cap_pusd=cap_pusd,
+                session=kept,
+            )
             talk.run(_line_editor())
-    except (ConfigError, DatabaseUnusable, Refused) as error:
+    except (ConfigError, DatabaseUnusable, Refused, ValueError) as error:
         fail(str(error))
     raise typer.Exit(EXIT_OK)
+
+
+def _opened(rt: SyncRuntime, name: str, model: str | None, system: str | None) -> Session:
+    """The session of that name, and how far it is. What is not said stays as it was."""
+    options: SessionOptions = {}
+    if model is not None:
+        options["model"] = model
+    if system is not None:
+        options["system"] = system
+    session = rt.call(rt.runtime.session, name, **options)
+    status = rt.call(session.status)
+    turns = status.totals.turns
+    note(f"session {name}: {turns} turn{'s' * (turns != 1)}, {money(status.totals.cost_usd)} so far")
+    return session
 
 
 class Talk:
@@ -99,6 +127,7 @@ class Talk:
         system: a system message.
         options: of every question.
         cap_pusd: the most that all answers may cost together, in pico-dollars.
+        session: keeps what is said; None: it is remembered here, until the end.
     """
 
     def __init__(
@@ -109,8 +138,10 @@ class Talk:
         system: str | None = None,
         options: Options | None = None,
         cap_pusd: int | None = None,
+        session: Session | None = None,
     ) -> None:
         self._rt = rt
+        self._session = session
         self._model = model
         self._beginning = () if system is None else (Message("system", system),)
         self._said: tuple[Message, ...] = self._beginning
@@ -146,9 +177,13 @@ class Talk:
         match command:
             case "model":
                 self._model = rest or self._model
+                if rest and self._session is not None:
+                    self._rt.call(self._session.transfer, rest)
                 note(f"{self._model or 'no model yet'} is asked")
             case "clear":
                 self._said = self._beginning
+                if self._session is not None:
+                    self._rt.call(self._session.clear)
                 note("forgotten")
             case "cost":
                 cap = "" if self._cap_pusd is None else f" of {money(usd(self._cap_pusd))}"
@@ -159,7 +194,8 @@ class Talk:
                 note(f"there is no /{command}; /help tells what there is, and // begins a line with /")
 
     def _say(self, text: str) -> None:
-        asked = (*self._said, Message("user", text))
+        newest = Message("user", text)
+        asked = (newest,) if self._session is not None else (*self._said, newest)
         try:
             reply = self._answer(asked)
         except KeyboardInterrupt:
@@ -170,7 +206,8 @@ class Talk:
         except (ProviderFailed, Refused, OptionInvalid) as error:
             note(f"error: {error}")
             return
-        self._said = (*asked, *reply.new_messages)
+        if self._session is None:
+            self._said = (*asked, *reply.new_messages)
         note(
             f"[{reply.usage.total_input_tokens} tokens in, {reply.usage.total_output_tokens} out, "
             f"{money(reply.cost_usd)}]"
@@ -182,7 +219,7 @@ class Talk:
         options["budget_usd"] = self._left_usd()
         last = "\n"
         try:
-            with self._rt.stream(self._model, asked, **options) as events:
+            with self._stream(asked, options) as events:
                 for event in events:
                     if isinstance(event, TextDelta | RefusalDelta) and event.text:
                         last = event.text[-1]
@@ -193,6 +230,11 @@ class Talk:
             if last != "\n":
                 sys.stdout.write("\n")
                 sys.stdout.flush()
+
+    def _stream(self, asked: tuple[Message, ...], options: Options) -> SyncEventStream:
+        if self._session is None:
+            return self._rt.stream(self._model, asked, **options)
+        return self._rt.iterate(self._session.stream(asked, **options))
 
     def _left_usd(self) -> Decimal | None:
         return None if self._cap_pusd is None else usd(max(0, self._cap_pusd - self._spent_pusd()))
