@@ -162,6 +162,9 @@ async def test_rounds_end() -> None:
         runtime_with(then=TWO) as (rt, provider),
         rt.stream(None, "x", tools=[tools.late, tools.early], max_rounds=1) as events,
     ):
+        told = await all_of(events)
+        assert [type(event) for event in told].count(ProviderError) == 1
+        assert isinstance(told[-1], ProviderError)
         with pytest.raises(ToolRoundsExceeded):
             await events.finish()
         with pytest.raises(ToolRoundsExceeded):

@@ -9,12 +9,13 @@ from msgspec import structs
 from greenroom.actors.call import Reply, Terms
 from greenroom.actors.catalog import Choice
 from greenroom.actors.event_stream import EventStream
-from greenroom.actors.events import ProviderFailed, Tried, Usage
+from greenroom.actors.events import ProviderError, ProviderFailed, Tried, Usage
 from greenroom.actors.kernel import Clock
 from greenroom.actors.ledger import Budget, BudgetExceeded
 from greenroom.actors.providers import ChatRequest
 
 _SOON_S = 0.001
+"""What is left where the last of it passes between looking and asking; none at all would mean no deadline."""
 
 
 class Asker(Protocol):
@@ -47,6 +48,7 @@ class Asks:
         self.attempts = 0
         self.tried: tuple[Tried, ...] = ()
         self._choice: Choice | None = None
+        self._last: Reply | None = None
 
     @property
     def left_s(self) -> float | None:
@@ -55,7 +57,12 @@ class Asks:
 
     @contextmanager
     def one(self) -> Generator[Terms]:
-        """One ask: gives the terms that are left for it. What it fails with tells of all asks together."""
+        """One ask: gives the terms that are left for it. What it fails with tells of all asks together.
+
+        Raises:
+            ProviderFailed: of kind `timeout`: no time is left.
+        """
+        self.check_time()
         try:
             yield self._left()
         except BudgetExceeded as refusal:
@@ -64,8 +71,25 @@ class Asks:
             self.fail(failure)
             raise
 
+    def check_time(self) -> None:
+        """Make sure that the deadline is not over.
+
+        Raises:
+            ProviderFailed: it is.
+        """
+        if self.left_s == 0:
+            error = ProviderError(
+                kind="timeout",
+                message=f"the {self._terms.timeout_s:g} s of the call were over before it could be asked again",
+                provider=self._last.provider if self._last else "",
+                model=self._last.model if self._last else "",
+                attempts=self.attempts,
+            )
+            raise ProviderFailed(error, cost_pusd=self.cost_pusd, tried=self.tried)
+
     def add(self, reply: Reply) -> None:
         """Count an answer."""
+        self._last = reply
         self.cost_pusd += reply.cost_pusd
         self.usage += reply.usage
         self.attempts += reply.attempts

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 from msgspec import Meta, Struct
 
+from greenroom.actors.call import Reply
 from greenroom.actors.events import ProviderError, ProviderFailed, ToolCall, ToolResult
 from greenroom.actors.kernel import Clock
 from greenroom.actors.tools.tool import Tool, Toolbox
@@ -50,6 +51,7 @@ class Running:
     Args:
         toolbox: whose tools are called.
         calls: what a model asked for, each with an id of its own.
+        reply: the answer that they are of, for errors.
         terms: how.
         left_s: the most that any of them may take, in seconds; None: what the terms and the tool say.
         clock: time, for durations.
@@ -60,6 +62,7 @@ class Running:
         self,
         toolbox: Toolbox,
         calls: tuple[ToolCall, ...],
+        reply: Reply,
         terms: ToolTerms,
         *,
         left_s: float | None,
@@ -67,6 +70,7 @@ class Running:
         threads: anyio.CapacityLimiter,
     ) -> None:
         self._toolbox = toolbox
+        self._reply = reply
         self._terms = terms
         self._left_s = left_s
         self._clock = clock
@@ -148,7 +152,14 @@ class Running:
 
     def _invalid(self, call: ToolCall, why: str) -> str:
         if self._terms.tool_errors == "raise":
-            raise ToolCallInvalid(
-                ProviderError(kind="protocol", message=why[:_MAX_WHY_CHARS], attempts=0), call
+            reply = self._reply
+            error = ProviderError(
+                kind="protocol",
+                message=why[:_MAX_WHY_CHARS],
+                provider=reply.provider,
+                model=reply.model,
+                request_id=reply.request_id,
+                attempts=0,  # those of all asks are added where it passes
             )
+            raise ToolCallInvalid(error, call)
         return f"Error: {why}"[:_MAX_WHY_CHARS]

@@ -58,7 +58,7 @@ class ToolStream(EventStream):
         """The next event; see `EventStream.__anext__`.
 
         Raises:
-            ToolRoundsExceeded, ToolCallInvalid, Exception: as `ToolAsker.chat`.
+            Refused, Exception: as `ToolAsker.chat`; a `ProviderFailed` after the event that tells of it, as ever.
         """
         talk = self._talk
         if talk is None:
@@ -69,9 +69,11 @@ class ToolStream(EventStream):
             raise StopAsyncIteration
         try:
             return await self._next(talk)
+        except ProviderFailed as failure:
+            self._failure = self._why = failure
+            return failure.error
         except Exception as error:
             self._why = error
-            self._failure = error if isinstance(error, ProviderFailed) else None
             raise
 
     async def _next(self, talk: Talk) -> CallEvent:
@@ -80,6 +82,7 @@ class ToolStream(EventStream):
                 result = await self._result(talk, self._running)
                 if result is not None:
                     return result
+                await self._leave()
                 talk.tell(self._running.results)
                 self._running = None
             stream = self._stream or await self._ask(talk)
@@ -93,8 +96,7 @@ class ToolStream(EventStream):
                 failure = stream.failure
                 assert failure is not None, "a stream told of a failure and knows none"
                 talk.asks.fail(failure)
-                self._failure = self._why = failure
-                return failure.error
+                raise failure
             else:
                 return event
 
@@ -106,12 +108,18 @@ class ToolStream(EventStream):
 
     async def _is_last(self, talk: Talk, stream: EventStream) -> bool:
         reply = stream.reply
-        self._stream = None
-        await stream.__aexit__(None, None, None)
         self._running = talk.run(reply)
         if self._running is None:
             self._reply = talk.last(reply)
-        return self._running is None
+            return True
+        await self._leave()  # so that its connection serves others while tools run
+        return False
+
+    async def _leave(self) -> None:
+        """Leave the stream of the round that has ended. Cancelled, it is left when there is another chance."""
+        if self._stream is not None:
+            await self._stream.__aexit__(None, None, None)
+            self._stream = None
 
     async def _result(self, talk: Talk, running: Running) -> ToolResult | None:
         try:

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from greenroom.actors.asks import Asks
 from greenroom.actors.call import Reply
-from greenroom.actors.events import ErrorKind, ProviderError, ProviderFailed, ToolCall, ToolResult
+from greenroom.actors.events import ProviderError, ProviderFailed, ToolCall, ToolResult
 from greenroom.actors.kernel import Clock
 from greenroom.actors.providers import ChatRequest, FunctionCall, Message, RequestedTool
 from greenroom.actors.tools.running import Running, ToolTerms
@@ -76,16 +76,19 @@ class Talk:
         ):
             return None
         calls = self._named(calls)
-        left_s = self.asks.left_s
         if self._rounds >= self._terms.max_rounds:
-            why = f"the model asked for tools again after {self._rounds} rounds of them (max_rounds)"
-            raise ToolRoundsExceeded(self._error("protocol", why, reply), self.last(reply))
-        if left_s == 0:
-            raise self.failed(self._error("timeout", "no time was left to run tools and ask again", reply))
+            raise self._exceeded(reply)
+        self.asks.check_time()
         self._rounds += 1
         self._messages += (_said(reply, calls),)
         return Running(
-            self._toolbox, calls, self._terms, left_s=left_s, clock=self._clock, threads=self._threads
+            self._toolbox,
+            calls,
+            reply,
+            self._terms,
+            left_s=self.asks.left_s,
+            clock=self._clock,
+            threads=self._threads,
         )
 
     def tell(self, results: Sequence[ToolResult]) -> None:
@@ -106,18 +109,16 @@ class Talk:
             self.asks.summed(reply), tool_results=self._results, tool_messages=self._messages
         )
 
-    def failed(self, error: ProviderError) -> ProviderFailed:
-        return ProviderFailed(error, cost_pusd=self.asks.cost_pusd, tried=self.asks.tried)
-
-    def _error(self, kind: ErrorKind, why: str, reply: Reply) -> ProviderError:
-        return ProviderError(
-            kind=kind,
-            message=why,
+    def _exceeded(self, reply: Reply) -> ToolRoundsExceeded:
+        error = ProviderError(
+            kind="protocol",
+            message=f"the model asked for tools again after {self._rounds} rounds of them (max_rounds)",
             provider=reply.provider,
             model=reply.model,
             request_id=reply.request_id,
             attempts=self.asks.attempts,
         )
+        return ToolRoundsExceeded(error, self.last(reply))
 
     def _named(self, calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
         """The calls with an id each: some servers give none, or one to several."""
