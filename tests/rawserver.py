@@ -59,7 +59,8 @@ class RawServer(Struct):
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+                _, _, after = head.lower().partition(b"content-length:")
+                length = int(after.split(b"\r\n")[0] or 0)
                 turn = Turn(len(self.turns), await reader.readexactly(length), reader, writer)
                 self.turns.append(turn)
                 self.asked.set()

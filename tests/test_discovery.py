@@ -9,12 +9,13 @@ from typing import Literal
 import pytest
 from msgspec import structs
 
+from greenroom.actors.connecting import is_local
 from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS
 from greenroom.actors.providers.listing import ListedModel
 from greenroom.actors.settings import PriceSettings, ProviderSettings, Secret, Settings
 from greenroom.runtime import discovery
 from greenroom.runtime.config import ConfigError
-from greenroom.runtime.discovery import choose_providers, discover_local, is_local, probe
+from greenroom.runtime.discovery import choose_providers, discover_local, probe
 
 CANARY = "sk-canary-0123456789"
 Serving = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]

@@ -20,7 +20,7 @@ from greenroom.actors.ledger import Account, Budget, BudgetExceeded, Hold, Outbo
 from greenroom.actors.limiter import BATCH, Admit, Release
 from greenroom.actors.local import addressed
 from greenroom.actors.log import Log
-from greenroom.actors.pool import Lease, Outcome
+from greenroom.actors.pool import CircuitOpen, Lease, Outcome
 from greenroom.actors.providers import RejectedAnswer
 
 _log = Log(__name__)
@@ -46,7 +46,8 @@ class Attempt(Struct, gc=False):
 
     `most_pusd` is the most that it can be charged, by what is known. `sent_s` is set while the provider may be
     serving the request, and so may charge for it. `refused`: the ledger did not grant the hold, so there is nothing
-    to settle. `granted`: permit and lease came, so nothing that was asked for still waits in a mailbox.
+    to settle. `granted`: permit and lease came, so nothing that was asked for still waits in a mailbox. `counts`: whether its failure tells of the
+    provider's health, see `breaker`.
     """
 
     hold: Hold
@@ -59,6 +60,7 @@ class Attempt(Struct, gc=False):
     estimated: bool = False
     refused: bool = False
     granted: bool = False
+    counts: bool = True
     request_id: str | None = None
 
 
@@ -185,10 +187,17 @@ class Attempts:
         attempt.outcome = error.kind
         _charge_bound_if_sent(attempt)
         _note(call, attempt)
+        now_s = self._clock.monotonic()
         wait_s = error.retry_after_s
         if wait_s is not None and wait_s > self._max_freeze_s:
             wait_s = None
-        attempt.way.line.allowance.refused(attempt.hold.ticket, error.kind, wait_s, self._clock.monotonic())
+        attempt.way.line.allowance.refused(attempt.hold.ticket, error.kind, wait_s, now_s)
+        if error.kind == "rate_limited":
+            attempt.counts = wait_s is None  # else the limiter keeps to it
+        elif error.kind == "timeout":
+            attempt.counts = now_s < call.deadline_s  # else the time was over that the caller gave
+        elif error.kind == "connection":
+            attempt.counts = attempt.sent_s is None  # else an answer was lost, and the next connection tells
         return ProviderFailed(
             structs.replace(
                 error,
@@ -213,7 +222,7 @@ class Attempts:
         line.allowance.give_back(hold.ticket, now_s, used, attempt.outcome)
         if attempt.granted:
             # No word to the actors: a queued message would keep them from granting on the next caller's stack.
-            line.sockets.give_back(hold.ticket, attempt.outcome, duration_s)
+            line.sockets.give_back(hold.ticket, attempt.outcome, duration_s, counts=attempt.counts)
             attempt.way.route.record.ended(
                 now_s,
                 ok=_OK.get(attempt.outcome),
@@ -221,7 +230,7 @@ class Attempts:
                 output_tokens=attempt.usage.total_output_tokens,
             )
         else:
-            line.sockets.leases.discard(hold.ticket)
+            line.sockets.give_back(hold.ticket, attempt.outcome, duration_s)
             _cast(line.pool, Outcome(hold.ticket, attempt.outcome, duration_s))
         if line.allowance.waiting or not attempt.granted:
             _cast(line.limiter, Release(hold.ticket))
@@ -245,6 +254,9 @@ class Attempts:
         """Money, then a permit, then a connection, each within what is left of the call."""
         way, hold = attempt.way, attempt.hold
         line, ticket = way.line, hold.ticket
+        if wait_s := line.sockets.breaker.wait_s():
+            attempt.refused = True  # before money is set aside, or a place in the queue taken
+            raise _open_circuit(CircuitOpen(way.route.provider, wait_s))
         admit = Admit(
             ticket,
             len(way.wire.body) // _BYTES_PER_TOKEN,
@@ -272,6 +284,8 @@ class Attempts:
             leased = line.pool.call_now(lease)
             if leased is None:
                 leased = await line.pool.call(lease, timeout=self._left_s(call))
+        except CircuitOpen as refused:  # it opened meanwhile
+            raise _open_circuit(refused) from refused
         except (TimeoutError, ActorExited) as error:
             raise unavailable(f"the limiter and pool of {way.route.provider}", error) from error
         attempt.granted = True
@@ -298,6 +312,12 @@ class Attempts:
 
 def _failed(kind: ErrorKind, message: str) -> ProviderFailed:
     return ProviderFailed(ProviderError(kind=kind, message=message))
+
+
+def _open_circuit(refused: CircuitOpen) -> ProviderFailed:
+    return ProviderFailed(
+        ProviderError(kind="circuit_open", message=str(refused), retry_after_s=refused.retry_after_s)
+    )
 
 
 def _tenant(account: Account) -> str:

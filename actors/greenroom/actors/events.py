@@ -408,5 +408,27 @@ class HoldsReclaimed(Struct, frozen=True, kw_only=True):
     cost_pusd: int
 
 
-Event = AttemptFailed | FailedOver | HedgeMade | OptionsDropped | CallDone | OverCharged | HoldsReclaimed
+class BreakerChanged(Struct, frozen=True, kw_only=True):
+    """A provider's breaker opened, lets one call through to see, or closed again.
+
+    `because` is the kind of the failure that opened it, the last of so many `failures`; for `open_s` nothing is sent.
+    """
+
+    provider: str
+    state: Literal["closed", "open", "half_open"]
+    because: str = ""
+    failures: int = 0
+    open_s: float = 0.0
+
+
+Event = (
+    AttemptFailed
+    | FailedOver
+    | HedgeMade
+    | OptionsDropped
+    | CallDone
+    | OverCharged
+    | HoldsReclaimed
+    | BreakerChanged
+)
 """Everything the runtime tells about itself; `greenroom.runtime.telemetry` renders it."""

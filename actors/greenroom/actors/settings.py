@@ -184,6 +184,16 @@ class ModelSettings(Capabilities, frozen=True):
     quality: Annotated[float, Meta(ge=0, le=100)] | None = None
 
 
+class BreakerSettings(_Section, frozen=True):
+    """When a provider is left alone: after so many `failures` in a row, for `cool_down_s`, and twice as long each time
+    that the one call which is then let through fails too, up to `cool_down_max_s`.
+    """
+
+    failures: Positive = 10
+    cool_down_s: Seconds = 5.0
+    cool_down_max_s: Seconds = 60.0
+
+
 class LocalServing(_Section, frozen=True):
     """How models on this machine are run: `[providers.local.serve]`.
 
@@ -215,6 +225,9 @@ class ProviderSettings(_Section, frozen=True):
     process's AWS credentials instead of sending a key. `api_version` is of Anthropic's wire alone; None: the newest.
     `idempotency_header` names a request, the same over its attempts, for hosts and gateways that answer a repeated one from
     memory; of the hosts known here none says that it does.
+    `proxy` is an HTTP proxy; None: what `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say, unless `trust_env` is false. It may
+    need a password, which stands in the variable alone. `ca_file` holds certificates (PEM) that are trusted besides the
+    system's. `warm_connections` are opened before the first call.
     `serve` is of `local` alone, whose models are run here; it has no address of its own.
     `models` says what is known of single models, `*` of all that are not named.
     """
@@ -241,6 +254,11 @@ class ProviderSettings(_Section, frozen=True):
     default_model: str | None = None
     limits: Limits = Limits()
     stalls: Stalls = Stalls()
+    breaker: BreakerSettings = BreakerSettings()
+    proxy: str | None = None
+    trust_env: bool = True
+    ca_file: str | None = None
+    warm_connections: Annotated[int, Meta(ge=0, le=1000)] = 0
     prices: dict[str, PriceSettings] = {}
     models: dict[str, ModelSettings] = {}
     price_provider: str | None = None

@@ -67,6 +67,10 @@ def settings_from(data: Mapping[str, object], where: str) -> Settings:
         check_url(host.base_url, f"{where}: providers.{name}.base_url")
         if name in HOSTS and host.base_url_env and host.base_url == HOSTS[name].base_url:
             raise ConfigError(f"{where}: providers.{name} needs its own base_url, like {host.base_url}")
+        if host.proxy is not None:
+            check_url(host.proxy, f"{where}: providers.{name}.proxy", "a password goes in HTTPS_PROXY")
+        if host.ca_file is not None:
+            _check_certificates(host.ca_file, f"{where}: providers.{name}")
     if settings.prices.url is not None:
         check_url(settings.prices.url, f"{where}: prices.url")
     aliases_of(settings, where)
@@ -87,6 +91,15 @@ def aliases_of(settings: Settings, where: str) -> "dict[str, Alias]":
         return flattened(settings.aliases)
     except WrongAlias as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def _check_certificates(ca_file: str, where: str) -> None:
+    from greenroom.actors.connecting import CertificatesUnusable, trusting
+
+    try:
+        trusting(ca_file)
+    except CertificatesUnusable as error:
+        raise ConfigError(f"{where}.{error}") from None
 
 
 def read_key(name: str, host: ProviderSettings, environ: Mapping[str, str]) -> Secret | None:
@@ -125,8 +138,8 @@ def key_variable(host: ProviderSettings, environ: Mapping[str, str]) -> str | No
     return host.api_key_env
 
 
-def check_url(url: str, where: str) -> None:
-    """Look at the address of a server; `where` names its place in errors.
+def check_url(url: str, where: str, secrets: str = "keys go in api_key_env") -> None:
+    """Look at the address of a server; `where` names its place in errors, `secrets` where those belong.
 
     Raises:
         ConfigError: it is none, or holds what does not belong in it: a password in it would be shown wherever it is.
@@ -139,7 +152,7 @@ def check_url(url: str, where: str) -> None:
     if not usable or not url.isascii() or not url.isprintable() or " " in url:
         raise ConfigError(f"{where} is {url!r}; it must be like http://127.0.0.1:8000/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ConfigError(f"{where}: only scheme, host, port and path belong in it; keys go in api_key_env")
+        raise ConfigError(f"{where}: only scheme, host, port and path belong in it; {secrets}")
 
 
 def database_url(settings: Settings) -> str:

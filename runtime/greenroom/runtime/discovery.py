@@ -5,13 +5,13 @@ set; else local servers that answer; else the simulator.
 """
 
 import asyncio
-import ipaddress
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import aiohttp
 from msgspec import Struct, structs
 
+from greenroom.actors.connecting import is_local, make_connector, proxy_for, trusting
 from greenroom.actors.events import ProviderFailed
 from greenroom.actors.local import list_local
 from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS, RUN_HERE, SIMULATOR
@@ -199,8 +199,14 @@ async def _probe(host: ProviderSettings, url: str, key: Secret | None, timeout_s
     try:
         if host.sign == "aws":
             headers |= await AwsSigner(url).headers("GET", url, b"")
+        trusted = None if host.ca_file is None else await asyncio.to_thread(trusting, host.ca_file)
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s), headers=headers) as session,
+            aiohttp.ClientSession(
+                connector=make_connector(host, trusted),
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
+                headers=headers,
+                proxy=proxy_for(host),
+            ) as session,
             session.get(url, allow_redirects=False) as response,
         ):
             body = await response.content.read(_MAX_LISTING_BYTES)
@@ -255,17 +261,6 @@ def listing_of(found: Probe) -> Listing:
     answers = found.status is not None and found.status < 500 and not found.refuses_key
     # Who answers otherwise keeps no list, as some hosts do not; its models can be named all the same.
     return Listing() if answers else Listing(unreachable=found.problem)
-
-
-def is_local(base_url: str) -> bool:
-    """Whether a URL leads to this machine; models there cost nothing."""
-    host = urlsplit(base_url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _configured(settings: Settings, environ: Mapping[str, str]) -> Chosen:

@@ -12,6 +12,7 @@ from msgspec import Struct, structs
 
 from greenroom.actors.events import (
     AttemptFailed,
+    BreakerChanged,
     CallDone,
     Event,
     FailedOver,
@@ -59,6 +60,10 @@ class Telemetry:
             case OverCharged():
                 self.counters["overcharged"] += 1
                 _log.warning("provider charged more than the upper bound", **_fields(event))
+            case BreakerChanged():
+                self.counters[f"breaker.{event.state}"] += 1
+                log = _log.warning if event.state == "open" else _log.info
+                log("breaker changed", **_fields(event))
             case HoldsReclaimed():
                 _log.warning(
                     "calls that an earlier process left in flight are charged, estimated",

@@ -4,16 +4,18 @@
 was granted, and the specs from which a new branch begins them again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import anyio
 
+from greenroom.actors.breaker import Breaker
 from greenroom.actors.call import Line
 from greenroom.actors.catalog import UnknownModel
+from greenroom.actors.events import Event
 from greenroom.actors.kernel import ActorSystem
 from greenroom.actors.limiter import Allowance, Limiter
 from greenroom.actors.local import Loaded, Local, LocalLine
-from greenroom.actors.pool import Pool, Sockets
+from greenroom.actors.pool import Pool, Sockets, Warm
 from greenroom.actors.providers.hosts import RUN_HERE
 from greenroom.actors.settings import ProviderSettings, Secret, Supervision
 from greenroom.supervisors.branch import Branch, Keep
@@ -31,6 +33,7 @@ class Lines:
         settings: providers by name.
         keys: their keys, for those that take one.
         supervision: how many restarts are borne.
+        tell: where the breakers' events go.
     """
 
     def __init__(
@@ -39,11 +42,13 @@ class Lines:
         settings: Mapping[str, ProviderSettings],
         keys: Mapping[str, Secret],
         supervision: Supervision,
+        tell: Callable[[Event], None],
     ) -> None:
         self._system = system
         self._settings = settings
         self._keys = keys
         self._supervision = supervision
+        self._tell = tell
         self._kept: dict[str, ChildSpec] = {}
         self._specs: dict[str, ChildSpec] = {}
         self._lines: dict[str, Line] = {}
@@ -60,14 +65,19 @@ class Lines:
 
         Raises:
             UnknownModel: it is not configured.
+            CertificatesUnusable: see there.
         """
         async with self._starting:
             if provider not in self._lines:
                 self._open(provider)
             if provider not in self._running:
+                line = self._lines[provider]
+                await line.sockets.prepare()
                 # Cancelled here, it may run all the same, and the same spec finds it.
                 await self._system.named(NAME).call(Keep(self._specs[provider]))
                 self._running.add(provider)
+                if line.sockets.warm_connections:
+                    line.pool.cast(Warm())
             return self._lines[provider]
 
     async def aclose(self) -> None:
@@ -85,7 +95,8 @@ class Lines:
                 f"provider {provider!r} is not configured; there are: {', '.join(self._settings)}"
             )
         allowance = Allowance(settings.limits, self._system.clock.monotonic(), settings.wire)
-        sockets = Sockets(settings, self._keys.get(provider))
+        breaker = Breaker(provider, settings.breaker, self._system.clock.monotonic, self._tell)
+        sockets = Sockets(settings, self._keys.get(provider), breaker)
         limiter, pool = f"limiter:{provider}", f"pool:{provider}"
         local = None
         if settings.serve is not None:

@@ -101,7 +101,7 @@ async def start_tree(
     clock = system.clock
     store, ledger = system.named("store"), system.named("ledger")
     outbox = Outbox()
-    lines = Lines(system, providers_in_use, keys, supervision)
+    lines = Lines(system, providers_in_use, keys, supervision, tell)
     jobs = Jobs(system, supervision)
 
     def now_ms() -> int:
