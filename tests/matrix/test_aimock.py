@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from msgspec import Struct
 from tests.inside import given_back
+from tests.matrix.asking import ask
 from tests.matrix.providers import PROVIDERS, settings_of
 from tests.matrix.questions import TOOLS
 from tests.peers import aimock, needs_aimock
@@ -18,8 +19,7 @@ from tests.providers.asking import LOOKED, tool
 from greenroom.actors.events import ErrorKind, FinishReason, ProviderFailed, Usage
 from greenroom.actors.providers import Message
 from greenroom.actors.settings import Retries
-from greenroom.runtime import CallEvent, EventStream, Finished, ProviderError, Reply, Runtime, TextDelta
-from greenroom.runtime.options import Messages
+from greenroom.runtime import CallEvent, Finished, ProviderError, Runtime, TextDelta
 from greenroom.runtime.testing import HastyClock
 
 pytestmark = [pytest.mark.anyio, needs_aimock]
@@ -74,16 +74,6 @@ class House:
         self.url = url
         self.rt = rt
 
-    async def ask(self, provider: str, messages: Messages, *, streamed: bool, **more: Any) -> Reply:
-        if streamed:
-            async with self.stream(provider, messages, **more) as events:
-                return await events.finish()
-        reply: Reply = await self.rt.chat(model_of(provider), messages, max_tokens=100, **more)
-        return reply
-
-    def stream(self, provider: str, messages: Messages, **more: Any) -> EventStream:
-        return self.rt.stream(model_of(provider), messages, max_tokens=100, **more)
-
     async def understood(self) -> Json:
         """The last request as aimock understood it: in OpenAI's shape, whatever the wire."""
         async with aiohttp.ClientSession() as session, session.get(self.url + "/__aimock/journal") as journal:
@@ -122,9 +112,9 @@ async def test_answer(house: House, prompt: str, provider: str, streamed: bool) 
     if (prompt, provider) == ("forbidden", "openai-responses"):
         # It calls that "failed", without an error.
         with pytest.raises(ProviderFailed, match="the response failed"):
-            await house.ask(provider, prompt, streamed=streamed, **more)
+            await ask(house.rt, model_of(provider), prompt, streamed=streamed, **more)
         return
-    reply = await house.ask(provider, prompt, streamed=streamed, **more)
+    reply = await ask(house.rt, model_of(provider), prompt, streamed=streamed, **more)
     calls = tuple((call.name, json.loads(call.arguments)) for call in reply.tool_calls)
     expected = UNLIKE_ITS_VENDOR.get((prompt, provider), ANSWERS[prompt])
     assert Answer(reply.text, reply.finish_reason, reply.reasoning, calls) == expected
@@ -138,7 +128,7 @@ async def test_answer(house: House, prompt: str, provider: str, streamed: bool) 
 @pytest.mark.parametrize("prompt", FAILURES)
 async def test_failure(house: House, prompt: str, provider: str, streamed: bool) -> None:  # noqa: FBT001  # a parameter
     with pytest.raises(ProviderFailed) as failed:
-        await house.ask(provider, prompt, streamed=streamed)
+        await ask(house.rt, model_of(provider), prompt, streamed=streamed)
     error = failed.value.error
     assert (error.kind, error.status) == (FAILURES[prompt], int(prompt.removeprefix("fail ")))
     assert error.retry_after_s is None
@@ -149,7 +139,7 @@ async def test_r9_a_limit_says_when_to_come_back(url: str, tmp_path: Path, provi
     """In a house of its own, since all that is asked after it goes slower."""
     async with furnished(url, tmp_path) as house:
         with pytest.raises(ProviderFailed) as failed:
-            await house.ask(provider, "fail 429", streamed=False)
+            await ask(house.rt, model_of(provider), "fail 429", streamed=False)
         error = failed.value.error
         assert (error.kind, error.status, error.retry_after_s) == ("rate_limited", 429, 7)
 
@@ -158,7 +148,7 @@ async def test_r9_a_limit_says_when_to_come_back(url: str, tmp_path: Path, provi
 async def test_r4_a_stream_that_breaks_off_is_an_error_after_what_came(house: House, provider: str) -> None:
     told: list[CallEvent] = []
     with suppress(ProviderFailed):
-        async with house.stream(provider, "break off") as events:
+        async with house.rt.stream(model_of(provider), "break off") as events:
             async for event in events:
                 told.append(event)  # noqa: PERF401 - what came before the failure is looked at
     *before, last = told
@@ -177,7 +167,9 @@ async def test_a_conversation_with_tools_is_understood(
     streamed: bool,  # noqa: FBT001  # a parameter
 ) -> None:
     messages = (Message("system", "Be kind."), Message("user", "weather and time"), *LOOKED[2:-1])
-    reply = await house.ask(provider, messages, tools=[tool()], streamed=streamed)
+    reply = await ask(
+        house.rt, model_of(provider), messages, streamed=streamed, tools=[tool()], max_tokens=100
+    )
     assert reply.text == "Cold, and noon."
     body = await house.understood()
     assert [each["function"]["name"] for each in body["tools"]] == ["weather"]

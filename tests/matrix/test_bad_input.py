@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 from tests.inside import given_back
+from tests.matrix.asking import ask
 from tests.matrix.providers import PROVIDERS, settings_of
 from tests.providers.asking import LOOKED, PIXEL
 
@@ -36,11 +37,7 @@ class House:
         self.rt = rt
 
     async def ask(self, provider: str, messages: Messages = "Well?", *, streamed: bool, **more: Any) -> Reply:
-        if not streamed:
-            reply: Reply = await self.rt.chat(f"{provider}/any", messages, **more)
-            return reply
-        async with self.rt.stream(f"{provider}/any", messages, **more) as events:
-            return await events.finish()
+        return await ask(self.rt, f"{provider}/any", messages, streamed=streamed, **more)
 
     async def failed(
         self, provider: str, messages: Messages = "Well?", *, streamed: bool, **more: Any

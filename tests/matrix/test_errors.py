@@ -6,16 +6,17 @@ from typing import Any, get_args
 
 import pytest
 from msgspec import structs
-from tests.inside import given_back, tree
+from tests.inside import given_back
+from tests.matrix.asking import ask
 from tests.matrix.failures import FAILURES, NOT_TOLD, SAID, TOLD_BY_PROVIDERS, Failure
 from tests.matrix.providers import PROVIDERS, settings_of
 from tests.providers.streams import events_of
 from tests.providers.test_bedrock_decode import exception
 
 from greenroom.actors.events import ErrorKind, ProviderError
-from greenroom.actors.providers import ChatRequest, Message, codec_for
+from greenroom.actors.providers import codec_for
 from greenroom.actors.settings import ProviderSettings, Retries
-from greenroom.runtime import ProviderFailed, Reply, Runtime
+from greenroom.runtime import ProviderFailed, Runtime
 from greenroom.runtime.testing import HastyClock, Raw, ScriptedProvider, WireName
 
 pytestmark = pytest.mark.anyio
@@ -48,16 +49,8 @@ class House:
         """How a question to a provider fails that is answered so."""
         self.provider.say(answer)
         with pytest.raises(ProviderFailed) as failed:
-            await self._ask(name, streamed=streamed)
+            await ask(self._rt, f"{name}/any", streamed=streamed)
         return failed.value.error
-
-    async def _ask(self, name: str, *, streamed: bool) -> Reply:
-        request = ChatRequest(model=f"{name}/any", messages=(Message("user", "Well?"),))
-        flow = tree(self._rt).flow
-        if not streamed:
-            return await flow.chat(request)
-        async with flow.stream(request) as events:
-            return await events.finish()
 
 
 @pytest.fixture(scope="module")

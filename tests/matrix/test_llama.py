@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 from tests.inside import given_back
+from tests.matrix.asking import ask
 from tests.peers import llama, needs_llama
 from tests.providers.asking import IMAGE, LOOKED
 
@@ -52,22 +53,18 @@ async def rt(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runtime]
                 await given_back(rt, name)
 
 
-async def ask(
+async def ask_tiny(
     rt: Runtime, row: str, *, streamed: bool, messages: tuple[Message, ...] = ASKED, **options: Any
 ) -> Reply:
-    options = {"max_tokens": 24} | options
-    if not streamed:
-        return await rt.chat(f"{row}/tiny", messages, **options)
-    async with rt.stream(f"{row}/tiny", messages, **options) as events:
-        return await events.finish()
+    return await ask(rt, f"{row}/tiny", messages, streamed=streamed, **{"max_tokens": 24} | options)
 
 
 @BOTH
 @SURE
 async def test_every_wire_tells_the_same_answer(rt: Runtime, row: str, streamed: bool) -> None:  # noqa: FBT001  # a parameter
-    oracle = await ask(rt, "chat", streamed=False, **COLD["chat"])
+    oracle = await ask_tiny(rt, "chat", streamed=False, **COLD["chat"])
     assert oracle.text
-    reply = await ask(rt, row, streamed=streamed, **COLD[row])
+    reply = await ask_tiny(rt, row, streamed=streamed, **COLD[row])
     assert (reply.text, reply.finish_reason, reply.model) == (oracle.text, "stop", "tiny")
     # Of what it has read before it reads the last token alone, and says so.
     assert reply.usage.total_input_tokens == oracle.usage.total_input_tokens > len("Be kind.Grüß 世界?")
@@ -78,7 +75,7 @@ async def test_every_wire_tells_the_same_answer(rt: Runtime, row: str, streamed:
 @BOTH
 @SURE
 async def test_an_answer_that_is_cut_off_says_so(rt: Runtime, row: str, streamed: bool) -> None:  # noqa: FBT001  # a parameter
-    reply = await ask(rt, row, streamed=streamed, max_tokens=1, **COLD[row])
+    reply = await ask_tiny(rt, row, streamed=streamed, max_tokens=1, **COLD[row])
     assert reply.usage.output_tokens == 1
     # On Responses the server calls such an answer complete.
     assert reply.finish_reason == ("stop" if row == "responses" else "length")
@@ -86,7 +83,7 @@ async def test_an_answer_that_is_cut_off_says_so(rt: Runtime, row: str, streamed
 
 @BOTH
 async def test_log_probabilities_are_told_of_every_token(rt: Runtime, streamed: bool) -> None:  # noqa: FBT001  # a parameter
-    reply = await ask(rt, "chat", streamed=streamed, logprobs=True, top_logprobs=2, **COLD["chat"])
+    reply = await ask_tiny(rt, "chat", streamed=streamed, logprobs=True, top_logprobs=2, **COLD["chat"])
     assert b"".join(bytes(token.bytes or ()) for token in reply.logprobs).decode().startswith(reply.text)
     for token in reply.logprobs:
         likeliest, second = token.top_logprobs
@@ -96,7 +93,7 @@ async def test_log_probabilities_are_told_of_every_token(rt: Runtime, streamed: 
 
 @BOTH
 async def test_a_seed_repeats_itself(rt: Runtime, streamed: bool) -> None:  # noqa: FBT001  # a parameter
-    said = {(await ask(rt, "chat", streamed=streamed, seed=7)).text for _ in range(3)}
+    said = {(await ask_tiny(rt, "chat", streamed=streamed, seed=7)).text for _ in range(3)}
     assert len(said) == 1
 
 
@@ -105,7 +102,9 @@ async def test_an_answer_by_schema_is_valid(rt: Runtime, streamed: bool) -> None
     colour = {"enum": ["red", "green"]}
     schema = {"type": "object", "properties": {"colour": colour}, "required": ["colour"]}
     form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
-    reply = await ask(rt, "chat", streamed=streamed, max_tokens=300, response_format=form, **COLD["chat"])
+    reply = await ask_tiny(
+        rt, "chat", streamed=streamed, max_tokens=300, response_format=form, **COLD["chat"]
+    )
     assert json.loads(reply.text)["colour"] in colour["enum"]
 
 
@@ -115,9 +114,9 @@ async def test_a_conversation_with_tools_is_taken(rt: Runtime, row: str, streame
     if row == "responses":
         # An earlier answer it takes only as the output item that it gave, with an id that nobody has kept.
         with pytest.raises(ProviderFailed, match="Cannot determine type of 'item'"):
-            await ask(rt, row, streamed=streamed, messages=LOOKED)
+            await ask_tiny(rt, row, streamed=streamed, messages=LOOKED)
         return
-    reply = await ask(rt, row, streamed=streamed, messages=LOOKED, **COLD[row])
+    reply = await ask_tiny(rt, row, streamed=streamed, messages=LOOKED, **COLD[row])
     assert reply.usage.total_input_tokens > 100
 
 
@@ -134,12 +133,12 @@ FAILURES: dict[str, tuple[dict[str, Any], ErrorKind]] = {
 async def test_failure(rt: Runtime, name: str, row: str, streamed: bool) -> None:  # noqa: FBT001  # a parameter
     options, kind = FAILURES[name]
     with pytest.raises(ProviderFailed) as failed:
-        await ask(rt, row, streamed=streamed, **options)
+        await ask_tiny(rt, row, streamed=streamed, **options)
     assert failed.value.error.kind == kind, failed.value
 
 
 @BOTH
 async def test_a_wrong_key_is_an_authentication_error(rt: Runtime, streamed: bool) -> None:  # noqa: FBT001  # a parameter
     with pytest.raises(ProviderFailed) as failed:
-        await ask(rt, "wrong", streamed=streamed)
+        await ask_tiny(rt, "wrong", streamed=streamed)
     assert (failed.value.error.kind, failed.value.error.status) == ("authentication", 401)

@@ -6,13 +6,13 @@ from typing import Any, get_args
 
 import pytest
 from tests.inside import given_back
+from tests.matrix.asking import ask
 from tests.matrix.providers import PROVIDERS, settings_of
 from tests.matrix.questions import QUESTIONS, TOOLS, Question
 
 from greenroom.actors.events import ProviderFailed
 from greenroom.actors.providers import FunctionCall, Message, RequestedTool
 from greenroom.runtime import Reply, Runtime, ToolCall
-from greenroom.runtime.options import Messages
 from greenroom.runtime.testing import Says, Simulator, SimulatorSettings, WireName, runtime_with
 
 pytestmark = pytest.mark.anyio
@@ -31,14 +31,6 @@ class House:
         return await ask(
             self._rt, f"{provider}/{question.model}", question.messages, streamed=streamed, **options
         )
-
-
-async def ask(rt: Runtime, model: str | None, messages: Messages, *, streamed: bool, **options: Any) -> Reply:
-    if not streamed:
-        reply: Reply = await rt.chat(model, messages, **options)
-        return reply
-    async with rt.stream(model, messages, **options) as events:
-        return await events.finish()
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from email.utils import formatdate
 from typing import get_args
 
 import pytest
+from tests.matrix.asking import ask
 
 from greenroom.actors.events import ErrorKind, ProviderError
 from greenroom.actors.settings import Retries
@@ -27,17 +28,9 @@ RETRY_INFO = (
 )
 
 
-async def ask(rt: Runtime, *, streamed: bool, timeout_s: float | None = None) -> int:
-    """How many attempts an answer took."""
-    if not streamed:
-        return (await rt.chat(None, "Well?", timeout_s=timeout_s)).attempts
-    async with rt.stream(None, "Well?", timeout_s=timeout_s) as events:
-        return (await events.finish()).attempts
-
-
 async def failed(rt: Runtime, *, streamed: bool, timeout_s: float | None = None) -> ProviderError:
     with pytest.raises(ProviderFailed) as failure:
-        await ask(rt, streamed=streamed, timeout_s=timeout_s)
+        await ask(rt, None, streamed=streamed, timeout_s=timeout_s)
     return failure.value.error
 
 
@@ -48,7 +41,7 @@ async def test_r9_advice_is_obeyed_in_every_form(wire: WireName, form: str, stre
     name, advice = ADVICE[form]
     answer = Fails(429, headers={name: advice(clock.time())})
     async with runtime_with(answer, "There.", wire=wire, clock=clock) as (rt, _):
-        assert await ask(rt, streamed=streamed) == 2
+        assert (await ask(rt, None, streamed=streamed)).attempts == 2
     (slept_s,) = clock.slept_s
     # A date has no fractions of a second, and some time has gone by since it was said.
     assert (25 if form == "date" else 30) <= slept_s <= 30.25 + JITTER_S
@@ -62,7 +55,7 @@ async def test_r9_the_providers_own_form_of_advice_is_obeyed_on_every_attempt(
     clock = HastyClock()
     script = (Fails(429, retry_after_s=30), Fails(503, retry_after_s=20), "There.")
     async with runtime_with(*script, wire=wire, clock=clock) as (rt, _):
-        assert await ask(rt, streamed=streamed) == 3
+        assert (await ask(rt, None, streamed=streamed)).attempts == 3
     first_s, second_s = clock.slept_s
     assert 30 <= first_s <= 30 + JITTER_S
     assert 20 <= second_s <= 20 + JITTER_S
@@ -71,7 +64,7 @@ async def test_r9_the_providers_own_form_of_advice_is_obeyed_on_every_attempt(
 async def test_r9_retry_info_is_read_where_google_says_so_and_nowhere_else(wire: WireName) -> None:
     clock = HastyClock()
     async with runtime_with(Raw(RETRY_INFO, 429), "There.", wire=wire, clock=clock) as (rt, _):
-        assert await ask(rt, streamed=False) == 2
+        assert (await ask(rt, None, streamed=False)).attempts == 2
     (slept_s,) = clock.slept_s
     assert (slept_s >= 30) == (wire == "gemini")
 
