@@ -131,7 +131,6 @@ def simulator(base_url: str) -> ProviderSettings:
     return ProviderSettings(
         base_url=base_url,
         default_model="fast",
-        idempotency_header="Idempotency-Key",
         limits=Limits(concurrency=1024),
         prices={
             "smart": PriceSettings(input="2.50", output="10.00", cached="1.25"),
