@@ -77,6 +77,41 @@ async def test_a_budget_binds_what_is_asked_for_dearer(tmp_path: Path) -> None:
     assert len(upstream.asked) == 1
 
 
+GEMINI = {
+    "candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "STOP"}],
+    "usageMetadata": {"promptTokenCount": 7, "candidatesTokenCount": 11},
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(("tier", "times"), [("priority", 3), ("standard", 1), ("", 1)])
+async def test_a_tier_that_a_header_tells_of_is_charged(
+    tmp_path: Path,
+    tier: str,
+    times: int,
+    streamed: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    async def serve_by_header(asked: Asked) -> web.Response:
+        assert asked.body["serviceTier"] == "priority"
+        headers = {"x-gemini-service-tier": tier} if tier else {}
+        said = msgspec.json.encode(GEMINI)
+        if streamed:
+            return web.Response(
+                body=b"data: %s\n\n" % said, content_type="text/event-stream", headers=headers
+            )
+        return web.Response(body=said, content_type="application/json", headers=headers)
+
+    request = structs.replace(ASKED, extra={"serviceTier": Raw(b'"priority"')})
+    async with Upstream(serve_by_header) as upstream:
+        found = priced(upstream.base_url, tmp_path)
+        provider = structs.replace(found.providers["acme"], wire="gemini")
+        async with Runtime(structs.replace(found, providers={"acme": provider}), environ={}) as rt:
+            reply = await tree(rt).flow.chat(request, streamed=streamed)
+            await given_back(rt)
+    assert reply.usage.service_tier == ("priority" if times == 3 else "")
+    assert reply.cost_pusd == times * (7 * 10**6 + 11 * 10**7)
+
+
 async def test_prices_that_are_renewed_in_the_background_are_those_of_calls(
     tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

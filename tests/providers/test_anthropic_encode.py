@@ -57,6 +57,11 @@ OPTIONS: list[tuple[Json, Json]] = [
         {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}},
     ),
     ({"reasoning_effort": "none"}, {"thinking": {"type": "disabled"}}),
+    # The cache's hint for the whole request, which Anthropic puts at the last block that can be kept.
+    (
+        {"extra": {"cache_control": raw({"type": "ephemeral", "ttl": "1h"})}},
+        {"cache_control": {"type": "ephemeral", "ttl": "1h"}},
+    ),
     (
         {"reasoning_effort": "low", "extra": {"thinking": raw({"type": "enabled", "budget_tokens": 2000})}},
         {"thinking": {"type": "enabled", "budget_tokens": 2000}, "output_config": {"effort": "low"}},

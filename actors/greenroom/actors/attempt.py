@@ -6,7 +6,7 @@ not tell is given back too.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
 import aiohttp
@@ -22,6 +22,7 @@ from greenroom.actors.local import addressed
 from greenroom.actors.log import Log
 from greenroom.actors.pool import CircuitOpen, Lease, Outcome
 from greenroom.actors.providers import RejectedAnswer
+from greenroom.actors.providers.wire import service_tier
 
 _log = Log(__name__)
 _BYTES_PER_TOKEN = 4
@@ -62,6 +63,20 @@ class Attempt(Struct, gc=False):
     granted: bool = False
     counts: bool = True
     request_id: str | None = None
+    service_tier: str = ""
+
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """The head of an answer came: its id, and the tier that served it where the wire tells it there."""
+        codec = self.way.route.codec
+        self.request_id = headers.get(codec.request_id_header)
+        if codec.service_tier_header:
+            self.service_tier = service_tier(headers.get(codec.service_tier_header))
+
+    def served(self, usage: Usage) -> Usage:
+        """Usage with the tier that the head told of."""
+        if not self.service_tier or usage.service_tier:
+            return usage
+        return structs.replace(usage, service_tier=self.service_tier)
 
 
 class Attempts:
@@ -149,7 +164,7 @@ class Attempts:
             ProviderFailed: it says that the provider failed, or is not what the dialect promises.
         """
         codec = attempt.way.route.codec
-        attempt.request_id = answer.headers.get(codec.request_id_header)
+        attempt.heard(answer.headers)
         if not 200 <= answer.status < 300:
             # Providers do not charge for what they refuse or fail to serve.
             attempt.sent_s = None
@@ -174,9 +189,9 @@ class Attempts:
     def answered(self, call: CallState, attempt: Attempt, answer: Answered) -> None:
         """A whole answer came; one that states no usage is charged the upper bound."""
         attempt.outcome = "ok"
-        attempt.usage = answer.usage
+        attempt.usage = attempt.served(answer.usage)
         if answer.usage_reported:
-            attempt.cost_pusd = attempt.way.route.price.cost_pusd(answer.usage)
+            attempt.cost_pusd = attempt.way.route.price.cost_pusd(attempt.usage)
         else:
             _charge_bound_if_sent(attempt)
         call.usage += attempt.usage

@@ -315,7 +315,7 @@ class Flow:
         if isinstance(opened, Answer):
             decoder: StreamDecoder = Replay(self._attempts.decoded(attempt, opened, codec.decode))
         else:
-            attempt.request_id = opened.headers.get(codec.request_id_header)
+            attempt.heard(opened.headers)
             decoder, body = codec.stream_decoder(), opened
         live = LiveStream(call, attempt, self._attempts, decoder, body=body, ended=self._streams.discard)
         self._streams.add(live)

@@ -181,8 +181,9 @@ class LiveStream:
         if came:
             self.attempt.most_pusd = way.price.bound_pusd(way.input_bound, min(way.max_tokens, came))
         if used is not None:
-            self.attempt.usage = used
-            self.attempt.most_pusd = max(self.attempt.most_pusd, way.route.price.cost_pusd(used))
+            self.attempt.usage = self.attempt.served(used)
+            cost_pusd = way.route.price.cost_pusd(self.attempt.usage)
+            self.attempt.most_pusd = max(self.attempt.most_pusd, cost_pusd)
 
     def _give_back(self) -> None:
         self._over = True

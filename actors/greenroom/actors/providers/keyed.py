@@ -16,6 +16,7 @@ class KeyedWire:
     """
 
     request_id_header = "x-request-id"
+    service_tier_header = ""
 
     def __init__(self, provider: str, *, key_header: KeyHeader = "authorization") -> None:
         self._provider = provider

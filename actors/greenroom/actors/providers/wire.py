@@ -26,7 +26,9 @@ _STANDARD_TIERS = frozenset({"auto", "default", "on_demand", "standard", "standa
 
 def service_tier(said: object) -> str:
     """What an answer says that it was served by, as `Usage` has it: empty for what a provider calls its standard."""
-    name = said.lower().removeprefix("on_demand_") if isinstance(said, str) else ""
+    name = said.lower() if isinstance(said, str) else ""
+    for prefix in ("service_tier_", "on_demand_"):
+        name = name.removeprefix(prefix)
     return "" if name in _STANDARD_TIERS else name
 
 
@@ -105,6 +107,8 @@ class Codec(Protocol):
 
     request_id_header: str
     """The header by which the provider names a request, for its support."""
+    service_tier_header: str
+    """The header that tells which service tier served a request; empty where the body tells it, or nothing does."""
 
     def session_headers(self, key: Secret | None) -> dict[str, str]:
         """What every request of this wire carries: authentication and versions. Not for logs."""

@@ -61,6 +61,7 @@ class AnthropicMessages(Counting):
     """
 
     request_id_header = "request-id"
+    service_tier_header = ""
 
     def __init__(self, provider: str, version: ApiVersion = "2026-10-21") -> None:
         self._provider = provider

@@ -34,6 +34,8 @@ class Gemini(Counting, KeyedWire):
         provider: the host's name, for errors.
     """
 
+    service_tier_header = "x-gemini-service-tier"
+
     def __init__(self, provider: str) -> None:
         super().__init__(provider, key_header="x-goog-api-key")
 
