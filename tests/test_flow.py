@@ -208,13 +208,17 @@ PASSING: dict[str, tuple[Answering, ErrorKind, bool]] = {
 """The same, of failures that another attempt may mend."""
 
 
+SILENCES = {"never answers": Stalls(first_byte_s=0.3), "silent in mid-answer": Stalls(gap_s=0.2)}
+"""What is waited for where the server says nothing; elsewhere a busy machine has all the time it wants."""
+
+
 class TestFailures:
     @pytest.mark.parametrize("name", [*FINAL, *PASSING])
     async def test_each_class_is_tried_so_often_and_charged_so_much(self, name: str, tmp_path: Path) -> None:
         answer, kind, charged = (FINAL | PASSING)[name]
         tries = 3 if name in PASSING else 1
         made: Callable[[str], Runtime] = lambda url: Runtime(  # noqa: E731 - used once
-            settings(url, tmp_path, stalls=Stalls(first_byte_s=0.05, gap_s=0.05)),
+            settings(url, tmp_path, stalls=SILENCES.get(name)),
             environ={},
             clock=HastyClock(),
         )
@@ -245,7 +249,7 @@ class TestFailures:
         async with (
             Upstream(answering(failing, always_good)) as upstream,
             Runtime(
-                settings(upstream.base_url, tmp_path, stalls=Stalls(first_byte_s=0.05, gap_s=0.05)),
+                settings(upstream.base_url, tmp_path, stalls=SILENCES.get(name)),
                 environ={},
                 clock=HastyClock(),
             ) as rt,
