@@ -110,6 +110,10 @@ async def test_what_it_gives_is_text_or_json() -> None:
     assert await run(Tool(Caller(), name="call"), '{"city": "x"}') == '["x"]'
     assert await run(Tool(Caller().method), '{"city": "x"}') == "null"
     assert await run(Tool(lambda: [SpanModel(days=2)], name="spans"), "") == '[{"days":2}]'
+    near = functools.partial(forecast, unit="F", span=Span(2))
+    said = '{"place": {"city": "Rome"}, "hours": 1}'
+    assert await run(Tool(near, name="near"), said) == "Rome/F/Span(days=2)/1/False"
+    assert parameters(Tool(near, name="near"))["required"] == ["place"]
     long = await run(Tool(lambda: "x" * (MAX_OUTPUT_CHARS + 1), name="long"), "")
     assert long.endswith(f"x... (cut off here, of {MAX_OUTPUT_CHARS + 1} characters in all)")
     with pytest.raises(TypeError, match="JSON cannot hold a object"):
@@ -167,6 +171,8 @@ def test_a_function_that_cannot_be_a_tool_is_refused_by_name(
 
 
 def test_what_is_no_function_and_two_of_one_name_are_refused() -> None:
+    with pytest.raises(ToolInvalid, match="tool forecast: timeout_s is 0; it must be seconds, more than 0"):
+        Tool(forecast, timeout_s=0)
     with pytest.raises(ToolInvalid, match="5 is no tool"):
         Toolbox([5])  # type: ignore[list-item]
     with pytest.raises(ToolInvalid, match="two tools are called 'forecast'"):

@@ -56,6 +56,10 @@ class Tool:
                 f"{function!r}: {self.name!r} is no name for a tool: 1 to 64 of a-z, A-Z, 0-9, _ and -; "
                 "say Tool(function, name=...)"
             )
+        if timeout_s is not None and not timeout_s > 0:
+            raise ToolInvalid(
+                f"tool {self.name}: timeout_s is {timeout_s!r}; it must be seconds, more than 0"
+            )
         self.timeout_s = timeout_s
         self._function = function
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
@@ -178,13 +182,18 @@ def _struct_of(name: str, function: Callable[..., object]) -> type[msgspec.Struc
     """The arguments as a Struct, which knows their schema and decodes them."""
     try:
         signature = inspect.signature(function)
-        hints = get_type_hints(
-            function if inspect.isroutine(function) else type(function).__call__, include_extras=True
-        )
+        hints = get_type_hints(_hinted(function), include_extras=True)
     except (NameError, TypeError, ValueError) as error:
         raise ToolInvalid(f"tool {name}: its types cannot be read: {error}") from error
     fields = [_field(name, parameter, hints) for parameter in signature.parameters.values()]
     return msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
+
+
+def _hinted(function: object) -> object:
+    """Whose types a callable's are."""
+    while isinstance(function, partial):
+        function = function.func
+    return function if inspect.isroutine(function) else type(function).__call__
 
 
 def _field(
