@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, cast
 
-import aiohttp
 import anyio.to_thread
 
 from greenroom.actors.log import Log
@@ -84,6 +83,8 @@ def read_table(folder: Path) -> "DataSnapshot | None":
 
 
 async def _fetched(url: str, timeout_s: float) -> bytes:
+    import aiohttp
+
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:

@@ -6,15 +6,15 @@ from typing import Annotated, Literal
 
 import anyio
 import msgspec
-import structlog
 from msgspec import Meta, Struct
 
 from greenroom.actors.call import Reply
 from greenroom.actors.events import ProviderError, ProviderFailed, ToolCall, ToolResult
 from greenroom.actors.kernel import Clock
+from greenroom.actors.log import Log
 from greenroom.actors.tools.tool import Tool, Toolbox
 
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 MAX_CALLS = 128
 """Calls of one answer that are run; what a model asks for beyond is told so. OpenAI takes as many tools in a request."""
 _MAX_WHY_CHARS = 2000
