@@ -5,7 +5,7 @@ from pathlib import Path
 from msgspec import structs
 
 from greenroom.actors.providers.hosts import HOSTS
-from greenroom.actors.settings import ProviderSettings, Retries, Settings, StorageSettings
+from greenroom.actors.settings import BreakerSettings, ProviderSettings, Retries, Settings, StorageSettings
 
 BEDROCK = ProviderSettings(base_url="", wire="bedrock-converse")
 RESPONSES = ProviderSettings(base_url="", wire="openai-responses")
@@ -24,6 +24,9 @@ PROVIDERS: dict[str, tuple[ProviderSettings, str]] = {
 }
 """The row of each, and where on one server its API begins."""
 
+NEVER_LEFT_ALONE = BreakerSettings(failures=1_000_000)
+"""Failure upon failure is what some of these tests are made of."""
+
 BELOW: dict[str, str] = {row.wire: below for row, below in PROVIDERS.values()}
 """The same for each wire."""
 
@@ -33,7 +36,12 @@ def settings_of(url: str, directory: Path, *names: str, retries: Retries | None 
     return Settings(
         providers={
             name: structs.replace(
-                row, base_url=url + below, api_key_env=None, api_key_env_else=None, free=True
+                row,
+                base_url=url + below,
+                api_key_env=None,
+                api_key_env_else=None,
+                free=True,
+                breaker=NEVER_LEFT_ALONE,
             )
             for name, (row, below) in PROVIDERS.items()
             if name in names or not names

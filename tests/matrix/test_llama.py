@@ -8,6 +8,7 @@ import pytest
 from msgspec import structs
 from tests.inside import given_back
 from tests.matrix.asking import ask
+from tests.matrix.providers import NEVER_LEFT_ALONE
 from tests.peers import llama, needs_llama
 from tests.providers.asking import IMAGE, LOOKED
 
@@ -21,7 +22,7 @@ pytestmark = [pytest.mark.anyio, needs_llama]
 BOTH = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 RIGHT = "right"
 KEYS = {"RIGHT": RIGHT, "WRONG": "wrong"}
-CHAT = ProviderSettings(base_url="", wire="openai-chat", free=True, api_key_env="RIGHT")
+CHAT = ProviderSettings(base_url="", free=True, api_key_env="RIGHT", breaker=NEVER_LEFT_ALONE)
 ROWS = {
     "chat": CHAT,
     "responses": structs.replace(CHAT, wire="openai-responses"),

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from msgspec import Struct, structs
 from tests.inside import given_back, settings
-from tests.matrix.providers import BELOW
+from tests.matrix.providers import BELOW, NEVER_LEFT_ALONE
 from tests.providers.streams import answer_of, events_of
 from tests.providers.test_every_wire import STREAMS
 from tests.rawserver import OK, HangUp, Script, Turn, raw_server, repeats, says_then_waits
@@ -67,7 +67,7 @@ def configured(
     """One provider that speaks `wire`."""
     retries = Retries(attempts=attempts)
     made = settings(base_url, directory, retries=retries, stalls=stalls)
-    provider = structs.replace(made.providers["acme"], wire=wire)
+    provider = structs.replace(made.providers["acme"], wire=wire, breaker=NEVER_LEFT_ALONE)
     return structs.replace(made, providers={"acme": provider})
 
 
