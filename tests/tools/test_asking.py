@@ -289,6 +289,22 @@ class TestBounds:
         assert theirs
         assert mine not in theirs
 
+    async def test_waiting_for_a_thread_is_not_the_tools_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        limits: list[tuple[asyncio.Timeout, float | None]] = []
+        make = asyncio.timeout
+
+        def noted(delay_s: float | None) -> asyncio.Timeout:
+            limit = make(delay_s)
+            if delay_s == 61.5:
+                limits.append((limit, limit.when()))
+            return limit
+
+        async with runtime_with(calls(("get_weather", '{"city": "x"}')), END) as (rt, _provider):
+            monkeypatch.setattr(asyncio, "timeout", noted)
+            await rt.chat(None, "x", tools=[get_weather], tool_timeout_s=61.5)
+            monkeypatch.undo()
+        assert [(limit.when() or 0) > (first or 0) for limit, first in limits] == [True]
+
     async def test_more_calls_than_are_run(self) -> None:
         asked = calls(*(("get_weather", '{"city": "x"}') for _ in range(130)))
         async with runtime_with(asked, END) as (rt, _provider):

@@ -1,5 +1,6 @@
 """Functions as tools: what a model is told of them, what it may say, and which functions cannot be tools."""
 
+import asyncio
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -118,6 +119,24 @@ async def test_what_it_gives_is_text_or_json() -> None:
     assert long.endswith(f"x... (cut off here, of {MAX_OUTPUT_CHARS + 1} characters in all)")
     with pytest.raises(TypeError, match="JSON cannot hold a object"):
         await run(Tool(lambda: object(), name="odd"), "")  # noqa: PLW0108 - object itself has no signature
+
+
+async def test_a_function_given_up_before_it_had_a_thread_is_not_called() -> None:
+    threads = anyio.CapacityLimiter(1)
+    calls: list[str] = []
+
+    def gone() -> None:
+        raise RuntimeError("given up")
+
+    async with threads:
+        waiting = asyncio.create_task(Tool(lambda: calls.append("waiting"), name="a").run({}, threads))
+        given_up = asyncio.create_task(Tool(lambda: calls.append("gone"), name="b").run({}, threads, gone))
+        await asyncio.sleep(0)
+        assert not calls
+    await waiting
+    with pytest.raises(RuntimeError, match="given up"):
+        await given_up
+    assert calls == ["waiting"]
 
 
 def untyped(city: str) -> str:

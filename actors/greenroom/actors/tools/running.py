@@ -134,9 +134,14 @@ class Running:
         task = asyncio.current_task()
         assert task is not None
         limit = asyncio.timeout(limit_s)
+
+        def begin_anew() -> None:
+            """A busy machine's wait for a thread is not the tool's. Raises where the call was given up meanwhile."""
+            limit.reschedule(asyncio.get_running_loop().time() + limit_s)
+
         try:
             async with limit:
-                return await tool.run(arguments, self._threads), False
+                return await tool.run(arguments, self._threads, begin_anew), False
         except asyncio.CancelledError:
             if task.cancelling():
                 raise

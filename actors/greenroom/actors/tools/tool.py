@@ -7,6 +7,7 @@ from functools import partial
 from typing import get_type_hints
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import msgspec
 
@@ -16,6 +17,10 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What OpenAI, Anthropic and Bedrock take as a name; Gemini takes more."""
 MAX_OUTPUT_CHARS = 1_000_000
 _NAMED = frozenset({inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY})
+
+
+def _unheard() -> None:
+    """Nobody wants to be told."""
 
 
 class ToolInvalid(TypeError):
@@ -89,8 +94,18 @@ class Tool:
         said = self._decode(text if text.strip() else "{}")
         return {name: getattr(said, name) for name in self._fields}
 
-    async def run(self, arguments: Mapping[str, object], threads: anyio.CapacityLimiter) -> str:
+    async def run(
+        self,
+        arguments: Mapping[str, object],
+        threads: anyio.CapacityLimiter,
+        begins: Callable[[], None] = _unheard,
+    ) -> str:
         """What the function gives, as text: JSON, unless it is text already.
+
+        Args:
+            arguments: by name.
+            threads: where a plain function waits for a thread.
+            begins: told, on the loop, when it has one. What that raises keeps the function from being called.
 
         Cancelling cancels an `async def`; a function in a thread goes on by itself, and what it gives is dropped.
 
@@ -100,7 +115,7 @@ class Tool:
         if self._is_async:
             return _text(await _awaited(self._function(**arguments)))
         # What it gives is written in the thread, too: it may be large.
-        call = partial(_called, self._function, arguments)
+        call = partial(_called, self._function, arguments, begins)
         return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=threads)
 
 
@@ -152,7 +167,10 @@ def _name_of(spec: Mapping[str, object], where: str) -> str:
     return name
 
 
-def _called(function: Callable[..., object], arguments: Mapping[str, object]) -> str:
+def _called(
+    function: Callable[..., object], arguments: Mapping[str, object], begins: Callable[[], None]
+) -> str:
+    anyio.from_thread.run_sync(begins)
     return _text(function(**arguments))
 
 
