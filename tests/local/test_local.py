@@ -190,6 +190,18 @@ async def test_one_that_nobody_asks_is_unloaded(furnish: Furnish) -> None:
     assert "one" not in house.loaded.deaths, "it did not die, it was stopped"
 
 
+async def test_one_that_is_loaded_anew_has_one_timer(furnish: Furnish) -> None:
+    house = await furnish(idle_s=100.0)
+    for ticket in range(3):
+        using = asyncio.create_task(house.use(ticket, "one"))
+        while not using.done():
+            await house.clock.advance(0.1)
+        if ticket < 2:
+            await house.die("one")
+    await house.clock.advance(350.0)
+    assert house.clock.pending == 1, "the others were those of processes that are gone"
+
+
 async def test_no_more_are_loaded_than_may_be_and_the_idle_one_makes_room(furnish: Furnish) -> None:
     house = await furnish(max_loaded=1)
     await house.use(1, "one")

@@ -64,9 +64,10 @@ class _Ended(Cast, frozen=True):
 
 
 class _Idle(Struct, frozen=True):
-    """Our own timer: the model may have been idle for long enough."""
+    """Our own timer: the model may have been idle for long enough. One that was loaded anew has a timer of its own."""
 
     name: str
+    process: ModelProcess
 
 
 class _Deaths(Struct):
@@ -167,7 +168,7 @@ class Local(Actor):
 
     async def handle_info(self, message: object) -> None:
         if isinstance(message, _Idle):
-            self._stop_if_idle(message.name)
+            self._stop_if_idle(message)
         elif isinstance(message, Piped):
             match message.value:
                 case Source() as source:
@@ -176,7 +177,7 @@ class Local(Actor):
                     self._waiting.extend(self._aside.pop(name))
                 case bool() as answers:
                     name = str(message.tag)
-                    if answers:
+                    if answers and name in self._models:
                         self._models[name].suspect = False
                     self._waiting.extend(self._aside.pop(name))
                 case ModelProcess() as process:
@@ -228,6 +229,8 @@ class Local(Actor):
 
     def _has_room(self) -> bool:
         """Whether another model may be loaded; where not, the one that was idle longest is stopped for it."""
+        for name in tuple(self._models):
+            self._forget_if_ended(name)
         models = self._models.values()
         if len(models) + len(self._starting) < self._loaded.serving.max_loaded:
             return True
@@ -284,7 +287,7 @@ class Local(Actor):
 
     def _watch(self, name: str, model: LoadedModel) -> None:
         model.process.on_end = partial(self._tell_ended, name)
-        self.send_after(self._loaded.serving.idle_s, _Idle(name))
+        self.send_after(self._loaded.serving.idle_s, _Idle(name, model.process))
         if model.process.ended:
             self._tell_ended(name)
 
@@ -300,14 +303,15 @@ class Local(Actor):
         with suppress(Overloaded):
             self.ref.cast(_Ended(name))
 
-    def _stop_if_idle(self, name: str) -> None:
+    def _stop_if_idle(self, timer: _Idle) -> None:
+        name = timer.name
         model = self._models.get(name)
-        if model is None or model.stopping:
+        if model is None or model.stopping or model.process is not timer.process:
             return
         idle_s = self._loaded.serving.idle_s
         left_s = idle_s if model.users else model.idle_since_s + idle_s - self.system.clock.monotonic()
         if left_s > 0:
-            self.send_after(left_s, _Idle(name))
+            self.send_after(left_s, timer)
         else:
             _log.info("local model unloaded, for nobody asked it", model=name, idle_s=idle_s)
             model.stop()
