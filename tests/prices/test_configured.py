@@ -102,6 +102,8 @@ def test_a_rate_keeps_twelve_decimals() -> None:
         ({"input": "1", "output": 1.5}, "output"),
         ({"input": "1"}, "output"),
         ({"input": "1", "output": "1", "batch_multiplier": "half"}, "batch_multiplier"),
+        ({"input": "1", "output": "1", "batch_multiplier": "10"}, "batch_multiplier"),
+        ({"input": "1", "output": "1", "request_usd": "100"}, "request_usd"),
         ({"input": "1", "output": "1", "tiers": [{"input": "1", "output": "1"}]}, "above_tokens"),
         ({"input": "1", "output": "1", "tiers": [{"above_tokens": 0, "input": "1", "output": "1"}]}, "above"),
         ({"input": "1", "output": "1", "service_tiers": {"fast": "-2"}}, "service_tiers"),

@@ -135,6 +135,25 @@ def test_more_tokens_than_any_answer_has_are_no_usage(wire: str) -> None:
             CODECS[wire].decode(USED[wire] % count)
 
 
+@pytest.mark.parametrize(
+    ("wire", "body"),
+    [
+        ("openai-chat", USED["openai-chat"].replace(b'"completion', b'"num_search_queries":%d,"completion')),
+        (
+            "anthropic-messages",
+            USED["anthropic-messages"].replace(
+                b'"output_tokens"', b'"server_tool_use":{"web_search_requests":%d},"output_tokens"'
+            ),
+        ),
+    ],
+)
+def test_more_searches_than_any_answer_takes_are_no_usage(wire: str, body: bytes) -> None:
+    assert CODECS[wire].decode(body % (1, 10**4)).usage.web_searches == 10**4
+    for count in (-1, 10**4 + 1, 10**40):
+        with pytest.raises(RejectedAnswer):
+            CODECS[wire].decode(body % (1, count))
+
+
 IMAGES: list[tuple[str, str]] = [
     ("data:text/plain;base64,AAAA", "invalid_request"),
     ("data:;base64,AAAA", "invalid_request"),

@@ -19,10 +19,10 @@ UsdPerMillion = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?$")]
 """Dollars per million tokens as a decimal string, so that no rate is ever a binary fraction."""
 UrlQuery = Annotated[str, Meta(pattern=r"^[\w.~-]+=[\w.~-]*(&[\w.~-]+=[\w.~-]*)*$")]
 """What stands behind the question mark of a URL."""
-UsdEach = Annotated[str, Meta(pattern=r"^\d{1,6}(\.\d+)?$")]
-"""Dollars for one, as a decimal string."""
-Multiplier = Annotated[str, Meta(pattern=r"^\d{1,3}(\.\d{1,9})?$")]
-"""What a price is multiplied by, as a decimal string."""
+UsdEach = Annotated[str, Meta(pattern=r"^\d{1,2}(\.\d+)?$")]
+"""Dollars for one, as a decimal string: below a hundred."""
+Multiplier = Annotated[str, Meta(pattern=r"^\d(\.\d{1,9})?$")]
+"""What a price is multiplied by, as a decimal string: below ten."""
 Usd = Annotated[str, Meta(pattern=r"^\d{1,6}(\.\d+)?$")] | Annotated[float, Meta(ge=0, le=1_000_000)]
 """Dollars, `"0.50"` or `0.50`: read by way of its text, so that it is what was written."""
 

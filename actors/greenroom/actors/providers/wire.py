@@ -20,7 +20,8 @@ from greenroom.actors.settings import Secret
 
 TokenCount = Annotated[int, Meta(ge=0, le=10**10)]
 """A number of tokens that a provider reports. One beyond is a server gone wrong, and its cost would fit no ledger."""
-
+SearchCount = Annotated[int, Meta(ge=0, le=10**4)]
+"""A number of searches that a provider reports, each of which may cost as much as ten thousand tokens."""
 _STANDARD_TIERS = frozenset({"auto", "default", "on_demand", "standard", "standard_only", "unspecified"})
 
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from greenroom.actors.events import FinishReason, ReasoningState, Usage
-from greenroom.actors.providers.wire import RejectedAnswer, TokenCount, service_tier
+from greenroom.actors.providers.wire import RejectedAnswer, SearchCount, TokenCount, service_tier
 
 WIRE = "anthropic-messages"
 
@@ -35,7 +35,7 @@ class _OutputDetails(Struct, gc=False):
 
 
 class _ServerTools(Struct, gc=False):
-    web_search_requests: TokenCount = 0
+    web_search_requests: SearchCount = 0
 
 
 class WireUsage(Struct, gc=False):

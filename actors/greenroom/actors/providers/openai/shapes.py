@@ -7,7 +7,7 @@ servers do otherwise.
 from msgspec import Struct
 
 from greenroom.actors.events import FinishReason, TokenLogprob, Usage
-from greenroom.actors.providers.wire import RejectedAnswer, TokenCount, service_tier
+from greenroom.actors.providers.wire import RejectedAnswer, SearchCount, TokenCount, service_tier
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -45,7 +45,7 @@ class WireUsage(Struct, gc=False):
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
     citation_tokens: TokenCount | None = None
-    num_search_queries: TokenCount | None = None
+    num_search_queries: SearchCount | None = None
     reasoning_tokens: TokenCount | None = None
 
 
