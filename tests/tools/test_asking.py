@@ -273,11 +273,8 @@ class TestBounds:
 
     async def test_a_thread_that_hangs_keeps_nobody_waiting(self) -> None:
         go_on = threading.Event()
-        mine = threading.get_ident()
-        theirs: list[int] = []
 
         def hang() -> None:
-            theirs.append(threading.get_ident())
             go_on.wait(30)
 
         try:
@@ -286,8 +283,17 @@ class TestBounds:
         finally:
             go_on.set()
         assert reply.tool_results[0].output == "Error: no result within 0.05 s"
-        assert theirs
-        assert mine not in theirs
+
+    async def test_functions_run_in_threads_and_coroutines_on_the_loop(self) -> None:
+        async def on_the_loop() -> int:
+            return threading.get_ident()
+
+        asked = calls(("get_ident", "{}"), ("on_the_loop", "{}"))
+        async with runtime_with(asked, END) as (rt, _provider):
+            tools = [Tool(lambda: threading.get_ident(), name="get_ident"), on_the_loop]  # noqa: PLW0108 - C has no types
+            reply = await rt.chat(None, "x", tools=tools)
+        theirs, ours = (int(result.output) for result in reply.tool_results)
+        assert theirs != ours == threading.get_ident()
 
     async def test_waiting_for_a_thread_is_not_the_tools_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         limits: list[tuple[asyncio.Timeout, float | None]] = []
