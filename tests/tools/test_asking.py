@@ -290,8 +290,8 @@ class TestBounds:
 
         asked = calls(("get_ident", "{}"), ("on_the_loop", "{}"))
         async with runtime_with(asked, END) as (rt, _provider):
-            tools = [Tool(lambda: threading.get_ident(), name="get_ident"), on_the_loop]  # noqa: PLW0108 - C has no types
-            reply = await rt.chat(None, "x", tools=tools)
+            in_a_thread = Tool(lambda: threading.get_ident(), name="get_ident")  # noqa: PLW0108 - C has no types
+            reply = await rt.chat(None, "x", tools=[in_a_thread, on_the_loop])
         theirs, ours = (int(result.output) for result in reply.tool_results)
         assert theirs != ours == threading.get_ident()
 
