@@ -362,3 +362,12 @@ def test_tgi_names_its_errors_beside_them(status: int, said: str, kind: str) -> 
     body = json.dumps({"error": "so it is", "error_type": said}).encode()
     got = CODEC.failure(status, {}, body, 0.0)
     assert (got.kind, got.message, got.code) == (kind, "so it is", said)
+
+
+def test_tgi_gave_arguments_as_an_object() -> None:
+    function = {"description": None, "name": "weather", "arguments": {"city": "Ōsaka", "days": [1, 2.50]}}
+    message = {"role": "assistant", "tool_calls": [{"id": "0", "type": "function", "function": function}]}
+    answer = {"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+    (got,) = CODEC.decode(json.dumps(answer).encode()).tool_calls
+    assert (got.id, got.name) == ("0", "weather")
+    assert json.loads(got.arguments) == function["arguments"]

@@ -286,6 +286,10 @@ FAILURES: list[tuple[bytes, Json]] = [
         b'data: {"error":"too long","error_type":"validation"}\n\n',
         {"kind": "invalid_request", "message": "too long", "code": "validation"},
     ),
+    (
+        b'event: error\ndata: {"error":{"message":"too long","http_status_code":422}}\n\n',
+        {"kind": "invalid_request", "message": "too long", "code": None},
+    ),
     (b'data: {"error":"out of memory"}\n\n', {"kind": "server", "message": "out of memory", "code": None}),
     (
         b'data: {"object":"error","message":"no","type":"BadRequestError","param":null,"code":400}\n\n',

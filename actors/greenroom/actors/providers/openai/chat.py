@@ -46,7 +46,7 @@ class _Body(ChatOptions, frozen=True, kw_only=True, omit_defaults=True, gc=False
 
 class _Function(Struct, gc=False):
     name: str
-    arguments: str = ""
+    arguments: str | dict[str, Raw] = ""  # an object from older versions of Hugging Face's TGI
 
 
 class _ToolCall(Struct, gc=False):
@@ -173,9 +173,7 @@ class OpenAIChat(KeyedWire):
             raw=Raw(msgspec.json.format(body, indent=-1) if b"\n" in body else body),
             reasoning=message.reasoning_content or message.reasoning or reasoning,
             refusal=message.refusal,
-            tool_calls=tuple(ToolCall(c.id, c.function.name, c.function.arguments) for c in calls)
-            if calls
-            else (),
+            tool_calls=tuple(map(_called, calls)) if calls else (),
             logprobs=tuple(logprobs) if logprobs else (),
         )
 
@@ -212,6 +210,12 @@ class OpenAIChat(KeyedWire):
                 )
             )
         return {name: value for name, value in extra.items() if name not in _SET_BY_STREAM}
+
+
+def _called(call: _ToolCall) -> ToolCall:
+    arguments = call.function.arguments
+    text = arguments if isinstance(arguments, str) else _encode(arguments).decode()
+    return ToolCall(call.id, call.function.name, text)
 
 
 def _without_state(messages: tuple[Message, ...]) -> tuple[Message, ...]:

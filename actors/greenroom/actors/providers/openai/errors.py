@@ -70,6 +70,7 @@ class OpenAIError(Struct, gc=False):
     type: Raw | UnsetType = UNSET
     param: Raw | UnsetType = UNSET
     code: Raw | UnsetType = UNSET
+    http_status_code: Raw | UnsetType = UNSET  # Hugging Face's TGI, in mid-stream
 
 
 class _Failure(Struct, gc=False):
@@ -109,7 +110,8 @@ def as_error(found: OpenAIError | str, status: int | None = None) -> ProviderErr
         found = OpenAIError(message=Raw(msgspec.json.encode(found)))
     code, kind_of_error = _text(found.code, MAX_CODE_CHARS), _text(found.type, MAX_CODE_CHARS)
     if status is None:
-        status = int(code) if code and code.isdecimal() and len(code) == 3 else 500
+        said = code or _text(found.http_status_code, MAX_CODE_CHARS)
+        status = int(said) if said and said.isdecimal() and len(said) == 3 else 500
     kind = _KIND_BY_CODE.get(code or "") or _KIND_BY_CODE.get(kind_of_error or "")
     return ProviderError(
         kind=kind or kind_of_status(status),
