@@ -174,6 +174,9 @@ class Runtime(Asking):
             tag=tag,
             fallbacks=tuple(fallbacks),
         )
+        return await self._scan_and_start(request)
+
+    async def _scan_and_start(self, request: JobRequest) -> Job:
         found = await anyio.to_thread.run_sync(
             partial(scan, request.path, request.defaults, form=request.form)
         )
@@ -253,7 +256,8 @@ class Runtime(Asking):
         """
         tree = self._running()
         starting = tree.jobs.start(opened, tree.flow, self._life.now_ms)
-        return Job(await unless_failed(starting, self._life.failure), opened, self._life.failure)
+        running = await unless_failed(starting, self._life.failure)
+        return Job(running, opened, tree.store, self._life.failure, self._scan_and_start)
 
     async def _settings(self) -> Settings:
         if isinstance(self._config, Settings):

@@ -14,8 +14,10 @@ from greenroom.actors.batch.input.scan import ModelShare as ModelShare
 from greenroom.actors.batch.input.scan import Scan as Scan
 from greenroom.actors.batch.input.scan import scan as scan
 from greenroom.actors.batch.memory import Memory as Memory
+from greenroom.actors.batch.messages import CancelJob as CancelJob
 from greenroom.actors.batch.messages import GetProgress as GetProgress
 from greenroom.actors.batch.messages import JobProgress as JobProgress
+from greenroom.actors.batch.messages import JobResult as JobResult
 from greenroom.actors.batch.messages import StopJob as StopJob
 from greenroom.actors.batch.records import ChangedInput as ChangedInput
 from greenroom.actors.batch.records import JobRefused as JobRefused
@@ -25,4 +27,5 @@ from greenroom.actors.batch.records import OtherJob as OtherJob
 from greenroom.actors.batch.records import absolute as absolute
 from greenroom.actors.batch.records import default_out as default_out
 from greenroom.actors.batch.records import open_job as open_job
+from greenroom.actors.batch.records import results_of as results_of
 from greenroom.actors.batch.results import OutputTaken as OutputTaken

@@ -26,7 +26,7 @@ from greenroom.actors.batch.input.lines import Line, parse
 from greenroom.actors.batch.input.reading import digest
 from greenroom.actors.batch.input.source import LineSource
 from greenroom.actors.batch.memory import Finished, Memory
-from greenroom.actors.batch.messages import GetProgress, JobProgress, JobStanding, StopJob
+from greenroom.actors.batch.messages import CancelJob, GetProgress, JobProgress, JobStanding, StopJob
 from greenroom.actors.batch.records import JobState, OpenJob, finished_positions, state_change, tally
 from greenroom.actors.batch.renderings import rendering
 from greenroom.actors.batch.restore import restore_output
@@ -39,6 +39,7 @@ from greenroom.actors.kernel import (
     ActorRef,
     Cast,
     Normal,
+    Pipe,
     Piped,
     Refused,
     handles,
@@ -127,6 +128,7 @@ class Batch(Actor):
         self._room = asyncio.Event()
         self._room.set()
         self._pullers = 0
+        self._pulling: list[Pipe] = []
         self._taken_up = 0
         self._concluded = False
 
@@ -152,7 +154,7 @@ class Batch(Actor):
         left = max(1, self._job.scan.lines - finished)
         self._pullers = min(self._job.request.concurrency, left)
         for _ in range(self._pullers):
-            self.pipe_to_self(self._pull(source))
+            self._pulling.append(self.pipe_to_self(self._pull(source)))
         self.ref.cast(_Flush())
 
     async def _take_up(self) -> LineSource:
@@ -182,6 +184,12 @@ class Batch(Actor):
     def stop_pulling(self, message: StopJob) -> None:
         if self._state == "running":
             self._state = "stopping"
+
+    @handles
+    def cancel(self, message: CancelJob) -> None:
+        self.stop_pulling(StopJob())
+        for pipe in self._pulling:
+            pipe.cancel()
 
     @handles
     def flush(self, message: _Flush) -> None:
@@ -217,6 +225,7 @@ class Batch(Actor):
             self._halt(f"results cannot be {where}: {error.__cause__ or error}")
         for line in self._unsaved[: self._saving]:
             self._memory.tally.count(line)
+        self._memory.tell()
         self._saves_again = 0
         del self._unsaved[: self._saving]
         self._save_next()
@@ -246,6 +255,9 @@ class Batch(Actor):
             case Piped(value=_Concluded()):
                 self._concluded = True
                 self.stop(Normal())
+            case Piped(error=asyncio.CancelledError()) if self._memory.cancel_asked:
+                self._pullers -= 1
+                self._conclude_if_over()
             case Piped(error=BaseException() as error):
                 # A fault of ours, not of a line: crash, and let the supervisor have the job begun again.
                 raise error
@@ -293,6 +305,9 @@ class Batch(Actor):
             reply = await self._flow.chat(line.request, terms, streamed=self._job.request.streamed)
             result = self._rendering.answered(self._result_id(position), position + 1, line, reply)
             self._keep(position, line, raw, result, (reply.cost_pusd, reply.usage, None))
+        except asyncio.CancelledError:
+            self._taken_up += 1
+            raise
         except Closed:
             self._taken_up += 1
             self._state = "stopping" if self._state == "running" else self._state

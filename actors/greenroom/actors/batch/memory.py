@@ -74,6 +74,8 @@ class Memory:
         tally: the last known sums, also while the rows cannot be read.
         resumed: lines finished before the first incarnation; None: none has begun yet.
         stop_asked: somebody wants the job stopped, and the actor may have died before it heard of it.
+        cancel_asked: the same, and what is in flight given up.
+        changed: set once more results are on disk; then it is another one.
         ended: where the job stood at its end (done, stopped or halted); not done before that.
     """
 
@@ -83,4 +85,11 @@ class Memory:
         self.tally = Tally()
         self.resumed: int | None = None
         self.stop_asked = False
+        self.cancel_asked = False
+        self.changed = asyncio.Event()
         self.ended: asyncio.Future[JobProgress] = asyncio.get_running_loop().create_future()
+
+    def tell(self) -> None:
+        """More results are on disk: wake whoever waits for them."""
+        before, self.changed = self.changed, asyncio.Event()
+        before.set()

@@ -48,5 +48,36 @@ class GetProgress(Call[JobProgress], frozen=True, resend=True):
     """Ask where the job stands."""
 
 
+class JobResult(Struct, frozen=True, kw_only=True):
+    """A finished line: what the output has of it, and what it came to.
+
+    `seq` is its place in the order of completion, `position` its 0-based line of the input. `line` is its line of the
+    output: OpenAI's batch output as JSON, or a row of CSV. `error_class` None: it was answered.
+    """
+
+    seq: int
+    position: int
+    custom_id: str
+    error_class: str | None
+    line: bytes
+    cost_pusd: int
+    input_tokens: int
+    output_tokens: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was answered."""
+        return self.error_class is None
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """What its calls were charged, exact."""
+        return usd(self.cost_pusd)
+
+
+class CancelJob(Cast, frozen=True):
+    """Ask no further line, and give up those in flight. What is finished stays; the job can be gone on with later."""
+
+
 class StopJob(Cast, frozen=True):
     """Ask no further line; let those in flight finish. The job can be gone on with later."""

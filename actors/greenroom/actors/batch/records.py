@@ -20,6 +20,7 @@ from greenroom.actors.batch.input.lines import Defaults
 from greenroom.actors.batch.input.reading import InputForm, digest, records
 from greenroom.actors.batch.input.scan import Scan
 from greenroom.actors.batch.memory import Tally
+from greenroom.actors.batch.messages import JobResult
 from greenroom.actors.events import Usage
 from greenroom.actors.kernel import ActorRef
 from greenroom.actors.storage import PAGE, Commit, Query, Write
@@ -250,6 +251,27 @@ async def results_after(store: ActorRef, job_id: str, skip: int) -> AsyncIterato
             after = cast("int", page[-1][0])
         if len(page) < PAGE:
             return
+
+
+async def results_of(store: ActorRef, job_id: str, after_seq: int) -> list[JobResult]:
+    """The next page of finished lines, in the order of completion; begin after -1. A short page is the last for now."""
+    where = {"job_id": job_id, "after_seq": after_seq}
+    rows = await store.call(Query(storage.RESULTS_AFTER, where), timeout=60.0)
+    return [
+        JobResult(
+            seq=seq,
+            position=position,
+            custom_id=custom_id,
+            error_class=error_class,
+            line=line,
+            cost_pusd=cost_pusd,
+            input_tokens=tokens_in,
+            output_tokens=tokens_out,
+        )
+        for seq, position, custom_id, error_class, line, cost_pusd, tokens_in, tokens_out in cast(
+            "list[tuple[int, int, str, str | None, bytes, int, int, int]]", rows
+        )
+    ]
 
 
 async def nth_result(store: ActorRef, job_id: str, number: int) -> bytes | None:

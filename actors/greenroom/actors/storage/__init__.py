@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from greenroom.actors.storage.job_statements import NTH_RESULT as NTH_RESULT
     from greenroom.actors.storage.job_statements import PREFIX_BYTES as PREFIX_BYTES
     from greenroom.actors.storage.job_statements import PURGE_JOBS as PURGE_JOBS
+    from greenroom.actors.storage.job_statements import RESULTS_AFTER as RESULTS_AFTER
     from greenroom.actors.storage.job_statements import UPDATE_JOB_INPUT as UPDATE_JOB_INPUT
     from greenroom.actors.storage.job_statements import UPDATE_JOB_STATE as UPDATE_JOB_STATE
     from greenroom.actors.storage.reader import ReadOnly as ReadOnly
@@ -128,6 +129,7 @@ _HOMES = {
     "PURGE_SESSIONS": "session_statements",
     "PUT_CHECKPOINT": "session_statements",
     "PUT_SESSION": "session_statements",
+    "RESULTS_AFTER": "job_statements",
     "ReadOnly": "reader",
     "SESSIONS": "session_statements",
     "SESSION_SETTINGS": "session_statements",

@@ -76,6 +76,24 @@ ITEM_RESULTS = (
 )
 """The output lines of a job in the order of completion (begin after -1): seq, result."""
 
+RESULTS_AFTER = (
+    select(
+        items.c.seq,
+        items.c.position,
+        items.c.custom_id,
+        items.c.error_class,
+        items.c.result,
+        items.c.cost_pusd,
+        items.c.input_tokens,
+        items.c.output_tokens,
+    )
+    .where(items.c.job_id == bindparam("job_id"), items.c.seq > bindparam("after_seq"))
+    .order_by(items.c.seq)
+    .limit(PAGE)
+)
+"""The finished lines of a job in the order of completion (begin after -1): seq, position, custom_id, error_class, result,
+cost_pusd, input_tokens, output_tokens."""
+
 _asked = items.c.position < bindparam("span")
 JOB_TOTALS = select(
     func.count(case((_asked, 1))),

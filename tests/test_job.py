@@ -1,0 +1,157 @@
+"""A job's handle: its results and events as they come, giving it up, and asking what failed again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import msgspec
+import pytest
+from tests.inside import given_back
+
+from greenroom.actors.batch import JobResult
+from greenroom.actors.settings import PriceSettings, Retries
+from greenroom.runtime import Job, Runtime
+from greenroom.runtime.testing import Fails, HastyClock, Received, ScriptedProvider
+
+pytestmark = pytest.mark.anyio
+PRICES = {"*": PriceSettings(input="1", output="2")}
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[ScriptedProvider]:
+    async with ScriptedProvider() as provider:
+        yield provider
+
+
+@pytest.fixture
+async def rt(provider: ScriptedProvider, tmp_path: Path) -> AsyncIterator[Runtime]:
+    settings = provider.settings(tmp_path, prices=PRICES, retries=Retries(attempts=1))
+    async with Runtime(settings, environ={}, clock=HastyClock()) as rt:
+        yield rt
+
+
+async def prompts(folder: Path, count: int) -> Path:
+    path = folder / "in.jsonl"
+    lines = (f'{{"custom_id": "c{number}", "prompt": "p{number}"}}\n' for number in range(count))
+    await anyio.Path(path).write_text("".join(lines))
+    return path
+
+
+def text(result: JobResult) -> object:
+    line = msgspec.json.decode(result.line)
+    return line["response"]["body"]["choices"][0]["message"]["content"] if line["response"] else None
+
+
+class TestResults:
+    async def test_come_while_the_job_runs_and_end_with_it(
+        self, rt: Runtime, provider: ScriptedProvider, tmp_path: Path
+    ) -> None:
+        go_on = asyncio.Event()
+
+        async def last(_: Received) -> str:
+            await go_on.wait()
+            return "last"
+
+        provider.say("one", "two", last)
+        job = await rt.batch(await prompts(tmp_path, 3), concurrency=1)
+        results = job.results()
+        first = [await anext(results), await anext(results)]
+        assert [(r.custom_id, r.ok, text(r)) for r in first] == [("c0", True, "one"), ("c1", True, "two")]
+        assert (await job.progress()).state != "done"
+        go_on.set()
+        rest = [result async for result in results]
+        assert [(r.seq, r.position, text(r)) for r in rest] == [(2, 2, "last")]
+        total = sum((r.cost_usd for r in (*first, *rest)), start=first[0].cost_usd * 0)
+        assert total == (await job.wait()).cost_usd > 0
+
+    async def test_can_be_had_again_and_from_where_one_was(
+        self, rt: Runtime, provider: ScriptedProvider, tmp_path: Path
+    ) -> None:
+        provider.say("one", Fails(400), "three")
+        job = await rt.batch(await prompts(tmp_path, 3), concurrency=1)
+        await job.wait()
+        everything = [result async for result in job.results()]
+        assert [(r.custom_id, r.error_class) for r in everything] == [
+            ("c0", None),
+            ("c1", "invalid_request"),
+            ("c2", None),
+        ]
+        assert [r async for r in job.results(after_seq=1)] == everything[2:]
+
+    async def test_of_thousands_are_each_there_once(
+        self, tmp_path: Path, provider: ScriptedProvider, rt: Runtime
+    ) -> None:
+        provider.say(*(["yes"] * 2_500))
+        job = await rt.batch(await prompts(tmp_path, 2_500), concurrency=100)
+        seen = [result.position async for result in job.results()]
+        assert sorted(seen) == list(range(2_500))
+
+    async def test_of_earlier_runs_come_first(
+        self, rt: Runtime, provider: ScriptedProvider, tmp_path: Path
+    ) -> None:
+        source, out = await prompts(tmp_path, 4), tmp_path / "out.jsonl"
+        provider.say("one", "two", "three", "four")
+        before = await rt.batch(source, out=out, concurrency=1)
+        assert (await anext(before.results())).position == 0
+        before.stop()
+        await before.wait()
+        job = await rt.batch(source, out=out)
+        assert sorted([r.position async for r in job.results()]) == [0, 1, 2, 3]
+
+
+async def test_events_are_monotone_and_end_with_the_job(
+    rt: Runtime, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    provider.say(*(["yes"] * 40))
+    job = await rt.batch(await prompts(tmp_path, 40), concurrency=4)
+    events = [event async for event in job.events()]
+    finished = [event.finished for event in events]
+    assert finished == sorted(finished)
+    assert (events[-1].state, finished[-1]) == ("done", 40)
+    assert [event.state for event in events[:-1]] == ["running"] * (len(events) - 1)
+    assert [event async for event in job.events()] == events[-1:]
+
+
+async def test_cancel_keeps_what_is_finished_and_gives_all_else_up(
+    rt: Runtime, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    async def never(_: Received) -> str:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    provider.say("one", never, never, never)
+    source, out = await prompts(tmp_path, 6), tmp_path / "out.jsonl"
+    job = await rt.batch(source, out=out, concurrency=3)
+    assert (await anext(job.results())).ok
+    await provider.wait_received(4)
+    job.cancel()
+    ended = await job.wait()
+    assert (ended.state, ended.ok, ended.failed, ended.in_flight) == ("stopped", 1, 0, 0)
+    await given_back(rt, "scripted")
+    provider.say(*(["yes"] * 5))
+    assert (await (await rt.batch(source, out=out)).wait()).ok == 6
+
+
+class TestRetryFailed:
+    async def test_asks_those_again_that_failed_and_no_others(
+        self, rt: Runtime, provider: ScriptedProvider, tmp_path: Path
+    ) -> None:
+        provider.say("one", Fails(400), "three", "two")
+        job = await rt.batch(await prompts(tmp_path, 3), out=tmp_path / "out.jsonl", concurrency=1)
+        again: Job = await job.retry_failed()
+        ended = await again.wait()
+        assert (again.id, ended.ok, ended.failed) == (job.id, 3, 0)
+        assert [asked.prompt for asked in provider.received] == ["p0", "p1", "p2", "p1"]
+        assert {r.custom_id: text(r) async for r in again.results()} == {
+            "c0": "one",
+            "c1": "two",
+            "c2": "three",
+        }
+
+    async def test_needs_an_output(self, rt: Runtime, provider: ScriptedProvider, tmp_path: Path) -> None:
+        provider.say("one")
+        job = await rt.batch(await prompts(tmp_path, 1))
+        with pytest.raises(ValueError, match="give out="):
+            await job.retry_failed()
+        await job.wait()
