@@ -29,7 +29,7 @@ from greenroom.actors.events import (
 from greenroom.actors.failover import FAILOVER
 from greenroom.actors.ledger import BudgetExceeded
 from greenroom.actors.providers import ChatRequest, Message
-from greenroom.actors.settings import Settings, Stalls
+from greenroom.actors.settings import BreakerSettings, Settings, Stalls
 from greenroom.runtime import Runtime
 from greenroom.runtime.testing import HastyClock
 
@@ -165,6 +165,39 @@ async def test_a_failure_of_each_kind(row: tuple[ErrorKind, Answering, int, bool
     assert len({row.call_id for row in rows}) == 1
 
 
+async def test_an_open_breaker_sends_calls_on_at_once(tmp_path: Path) -> None:
+    """Known to be down, a provider is not asked, and that is no attempt."""
+
+    def one_failure(made: Settings) -> Settings:
+        acme = structs.replace(made.providers["acme"], breaker=BreakerSettings(failures=1))
+        return structs.replace(
+            made,
+            providers={**made.providers, "acme": acme},
+            retries=structs.replace(made.retries, attempts=1),
+        )
+
+    async with two(refusing(503), answer_well, tmp_path, change=one_failure) as (rt, one, another, told):
+        with pytest.raises(ProviderFailed):
+            await tree(rt).flow.chat(request())
+        told.clear()
+        reply = await tree(rt).flow.chat(request(), TERMS)
+        assert (reply.provider, reply.attempts) == ("other", 1)
+        assert [one.outcome for one in reply.tried] == ["ok"]
+        assert [type(event) for event in told] == [AttemptFailed, FailedOver, CallDone]
+        assert isinstance(told[0], AttemptFailed)
+        assert (told[0].error.kind, told[0].error.attempts) == ("circuit_open", 0)
+        with pytest.raises(ProviderFailed) as caught:
+            await tree(rt).flow.chat(request())
+        assert (caught.value.error.kind, caught.value.error.attempts, caught.value.tried) == (
+            "circuit_open",
+            0,
+            (),
+        )
+        assert caught.value.error.retry_after_s is not None
+    assert (len(one.asked), len(another.asked)) == (1, 1)
+    assert [row.number for row in await rows_of(tmp_path)] == [1, 1]
+
+
 async def test_the_last_model_is_tried_again_as_the_policy_says(tmp_path: Path) -> None:
     async with two(refusing(503), refusing(500), tmp_path) as (rt, one, another, _):
         with pytest.raises(ProviderFailed) as caught:
@@ -264,7 +297,11 @@ async def test_a_fallback_that_cannot_be_asked_is_passed_over_and_said(tmp_path:
 
 
 async def test_two_hundred_calls_at_once_move_and_nothing_is_lost(tmp_path: Path) -> None:
-    async with two(refusing(503), answer_well, tmp_path) as (rt, one, another, _):
+    def unshaken(made: Settings) -> Settings:
+        acme = structs.replace(made.providers["acme"], breaker=BreakerSettings(failures=1000))
+        return structs.replace(made, providers={**made.providers, "acme": acme})
+
+    async with two(refusing(503), answer_well, tmp_path, change=unshaken) as (rt, one, another, _):
         replies = await asyncio.gather(*(tree(rt).flow.chat(request(), TERMS) for _ in range(200)))
     assert {(reply.provider, reply.attempts) for reply in replies} == {("other", 2)}
     assert (len(one.asked), len(another.asked)) == (200, 200)

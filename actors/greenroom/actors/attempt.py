@@ -200,8 +200,11 @@ class Attempts:
     def failed(self, call: CallState, attempt: Attempt, error: ProviderError) -> ProviderFailed:
         """The attempt's failure with its whereabouts filled in; what it is charged is added to the call."""
         attempt.outcome = error.kind
-        _charge_bound_if_sent(attempt)
-        _note(call, attempt)
+        if not attempt.refused:
+            _charge_bound_if_sent(attempt)
+            _note(call, attempt)
+        elif call.made == attempt.hold.number:
+            call.made -= 1  # it was none
         now_s = self._clock.monotonic()
         wait_s = error.retry_after_s
         if wait_s is not None and wait_s > self._max_freeze_s:
@@ -218,7 +221,7 @@ class Attempts:
                 error,
                 provider=attempt.way.route.provider,
                 model=attempt.way.route.model,
-                attempts=attempt.hold.number,
+                attempts=attempt.hold.number - attempt.refused,
                 request_id=error.request_id or attempt.request_id,
             ),
             cost_pusd=attempt.cost_pusd,
