@@ -73,7 +73,8 @@ def held_price(request: ChatRequest, price: Price) -> Price:
         return price
     tiers = (_text(request.extra[name]) for name in _TIERS if name in request.extra)
     tier = next((name for said in tiers if (name := service_tier(said))), "")
-    return price.asked(tier, ASSUMED_SEARCHES if price.searches_unasked or _may_search(request) else 0)
+    searches = price.charges_searches and (price.searches_unasked or _may_search(request))
+    return price.asked(tier, ASSUMED_SEARCHES if searches else 0)
 
 
 def _may_search(request: ChatRequest) -> bool:

@@ -155,9 +155,14 @@ class Price(Struct, frozen=True, gc=False):
         return -(-total // _SCALE) + self.request_pusd
 
     @property
+    def charges_searches(self) -> bool:
+        """Whether searches that the provider makes cost something beside their tokens."""
+        return self.base.web_search > 0 or self.base.file_search > 0
+
+    @property
     def searches_unasked(self) -> bool:
         """Whether the model searches whatever it is asked: who charges for citations does."""
-        return self.base.web_search > 0 and self.base.citation != self.base.output
+        return self.charges_searches and self.base.citation != self.base.output
 
     def asked(self, service_tier: str = "", searches: int = 0) -> "Price":
         """The price that a request is held at: in the tier that it asks for, with the fees of so many searches.
