@@ -24,6 +24,9 @@ PROVIDERS: dict[str, tuple[ProviderSettings, str]] = {
 }
 """The row of each, and where on one server its API begins."""
 
+ONE_OF_EACH_WIRE = ("openai", "openai-responses", "anthropic", "gemini", "ollama", "bedrock")
+"""For what the others of a wire cannot differ in."""
+
 NEVER_LEFT_ALONE = BreakerSettings(failures=1_000_000)
 """Failure upon failure is what some of these tests are made of."""
 

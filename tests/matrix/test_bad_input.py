@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 from tests.inside import given_back
 from tests.matrix.asking import ask
-from tests.matrix.providers import PROVIDERS, settings_of
+from tests.matrix.providers import ONE_OF_EACH_WIRE, settings_of
 from tests.providers.asking import LOOKED, PIXEL
 
 from greenroom.actors.catalog import UnknownModel
@@ -22,7 +22,7 @@ from greenroom.runtime.testing import HastyClock, Raw, ScriptedProvider, Simulat
 
 pytestmark = pytest.mark.anyio
 BOTH = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-EVERYBODY = pytest.mark.parametrize("provider", PROVIDERS)
+EVERYBODY = pytest.mark.parametrize("provider", ONE_OF_EACH_WIRE)
 HTML = b"<!doctype html><html><body><h1>502 Bad Gateway</h1></body></html>"
 LARGE = 10_000_000
 MAX_WORDS = 2_200
@@ -193,7 +193,7 @@ async def test_arguments_of_an_earlier_call_that_are_no_json(house: House, provi
     """Wires that have arguments as text pass on what the model said; the others cannot."""
     call = RequestedTool("call_1", FunctionCall("weather", '{"city": "Os'))
     messages = (*LOOKED[:2], Message("assistant", tool_calls=(call,)), *LOOKED[3:4])
-    if provider in {"openai", "openai-responses", "huggingface"}:
+    if provider in {"openai", "openai-responses"}:
         house.server.say("Fine.")
         assert (await house.ask(provider, messages, streamed=False)).text == "Fine."
         return

@@ -9,7 +9,7 @@ from msgspec import structs
 from tests.inside import given_back
 from tests.matrix.asking import ask
 from tests.matrix.failures import FAILURES, NOT_TOLD, SAID, TOLD_BY_PROVIDERS, Failure
-from tests.matrix.providers import PROVIDERS, settings_of
+from tests.matrix.providers import ONE_OF_EACH_WIRE, PROVIDERS, settings_of
 from tests.providers.streams import events_of
 from tests.providers.test_bedrock_decode import exception
 
@@ -33,8 +33,8 @@ MID_STREAM: dict[WireName, Callable[[Failure], bytes]] = {
 }
 CELLS = [
     pytest.param(name, failure, id=f"{name}-{failure.kind}-{failure.status}-{failure.code}")
-    for name, (row, _) in PROVIDERS.items()
-    for failure in FAILURES[row.wire]
+    for name in ONE_OF_EACH_WIRE
+    for failure in FAILURES[PROVIDERS[name][0].wire]
 ]
 
 
@@ -65,7 +65,7 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
         ) as rt,
     ):
         yield House(rt, provider)
-        for name in PROVIDERS:
+        for name in ONE_OF_EACH_WIRE:
             await given_back(rt, name)
 
 
