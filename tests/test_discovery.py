@@ -15,7 +15,7 @@ from greenroom.actors.providers.listing import ListedModel
 from greenroom.actors.settings import PriceSettings, ProviderSettings, Secret, Settings
 from greenroom.runtime import discovery
 from greenroom.runtime.config import ConfigError
-from greenroom.runtime.discovery import choose_providers, discover_local, probe
+from greenroom.runtime.discovery import Chosen, Lister, choose_providers, discover_local, probe
 
 CANARY = "sk-canary-0123456789"
 Serving = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -150,6 +150,25 @@ class TestProbe:
             assert (await probe(host, Secret(CANARY))).models == ("a", "eu.b")
             del lists[b"/v1/inference-profiles?maxResults=1000"]
             assert (await probe(host, Secret(CANARY))).models == ("a",)
+
+    async def test_a_host_is_not_asked_for_its_list_as_often_as_a_program_likes(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(discovery, "LISTINGS_PER_MIN", 1)
+        asked: list[bytes] = []
+
+        async def tell(request: bytes, writer: asyncio.StreamWriter) -> None:
+            asked.append(request)
+            await answer(b'{"data": [{"id": "fast"}]}')(request, writer)
+
+        async with serving(tell) as url:
+            providers = {name: ProviderSettings(base_url=url) for name in ("acme", "other")}
+            ask = Lister(Chosen(providers=providers, keys={}, default_model=None, how=""))
+            assert [model.id for model in (await ask("acme")).models or ()] == ["fast"]
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(ask("acme"), 0.05)
+            assert [model.id for model in (await ask("other")).models or ()] == ["fast"]
+        assert len(asked) == 2
 
     async def test_who_may_not_list_models_may_ask_them_all_the_same(self) -> None:
         asked: list[bytes] = []

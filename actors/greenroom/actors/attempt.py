@@ -282,7 +282,8 @@ class Attempts:
             way.route.model,
             _tenant(call.account),
             call.priority,
-            call.deadline_s,
+            # A job waits however long it takes: its next line would only be refused as well, and then the next.
+            None if call.priority == BATCH else call.deadline_s,
         )
         try:
             if self._ledger.call_now(hold) is None:

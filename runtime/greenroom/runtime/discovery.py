@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiolimiter import AsyncLimiter
 from msgspec import Struct, structs
 
 from greenroom.actors.connecting import is_local, make_connector, proxy_for, trusting
@@ -22,6 +23,7 @@ from greenroom.actors.settings import LocalServing, ProviderSettings, Secret, Se
 from greenroom.actors.signing import AwsSigner
 from greenroom.runtime.config import CONFIG_FILE, ConfigError, check_url, key_variable, read_key
 
+LISTINGS_PER_MIN = 30
 LOCAL_TIMEOUT_S = 1.0
 REMOTE_TIMEOUT_S = 10.0
 _MAX_LISTING_BYTES = 32 * 1024 * 1024
@@ -246,12 +248,29 @@ def _read(status: int, date: str | None, body: bytes, host: ProviderSettings, ur
     return Probe(status=status, date=date, models=tuple(model.id for model in listed), listed=listed)
 
 
-async def list_models(chosen: Chosen, provider: str) -> Listing:
-    """What a provider in use says of its models, as the catalogue wants it. Raises nothing."""
-    host = chosen.providers[provider]
-    if host.serve is not None:
-        return listing_of(await _look_here(host.serve))
-    return listing_of(await probe(host, chosen.keys.get(provider)))
+class Lister:
+    """Asks providers in use for their models, each at a pace that suits a listing, however often a program wants it anew.
+
+    One event loop's, where it is first used.
+
+    Args:
+        chosen: the providers and their keys.
+    """
+
+    def __init__(self, chosen: Chosen) -> None:
+        self._chosen = chosen
+        self._paces: dict[str, AsyncLimiter] = {}
+
+    async def __call__(self, provider: str) -> Listing:
+        """What it says of its models, as the catalogue wants it. Raises nothing."""
+        host = self._chosen.providers[provider]
+        if host.serve is not None:
+            return listing_of(await _look_here(host.serve))
+        pace = self._paces.get(provider)
+        if pace is None:
+            pace = self._paces[provider] = AsyncLimiter(LISTINGS_PER_MIN, 60.0)
+        await pace.acquire()
+        return listing_of(await probe(host, self._chosen.keys.get(provider)))
 
 
 def listing_of(found: Probe) -> Listing:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from greenroom.actors.kernel import ActorSystem, Clock
 from greenroom.actors.ledger import Budgets
 from greenroom.actors.settings import Settings
 from greenroom.runtime.config import CONFIG_FILE, aliases_of, database_url, prices_folder
-from greenroom.runtime.discovery import Chosen, list_models
+from greenroom.runtime.discovery import Chosen, Lister
 from greenroom.runtime.job import Failure
 from greenroom.supervisors.tree import Tree, start_tree
 
@@ -64,7 +63,7 @@ class Life:
             database=database,
             providers_in_use=chosen.providers,
             keys=chosen.keys,
-            ask_models=partial(list_models, chosen),
+            ask_models=Lister(chosen),
             aliases=aliases_of(settings, CONFIG_FILE),
             price_table=settings.prices,
             prices_folder=await anyio.to_thread.run_sync(prices_folder),

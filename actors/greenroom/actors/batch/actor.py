@@ -45,7 +45,7 @@ from greenroom.actors.kernel import (
     handles,
 )
 from greenroom.actors.ledger import Account, Budget, BudgetExceeded
-from greenroom.actors.limiter import BATCH, CannotStart
+from greenroom.actors.limiter import BATCH
 from greenroom.actors.log import Log
 from greenroom.actors.storage import (
     CallbackFailed,
@@ -311,10 +311,6 @@ class Batch(Actor):
         except Closed:
             self._taken_up += 1
             self._state = "stopping" if self._state == "running" else self._state
-        except CannotStart as late:
-            self._item_failed(
-                position, line, raw, ProviderFailed(ProviderError(kind="timeout", message=str(late)))
-            )
         except Refused as refused:
             self._taken_up += 1
             self._halt(str(refused), "budget_exceeded" if isinstance(refused, BudgetExceeded) else None)
