@@ -192,6 +192,24 @@ async def test_calls_in_line_when_it_opens_are_refused_too(tmp_path: Path) -> No
             await given_back(rt)
 
 
+async def test_calls_under_way_when_it_opens_outlast_a_short_outage(tmp_path: Path) -> None:
+    ill = Ill()
+
+    async def recovering(asked: Asked) -> web.StreamResponse:
+        if asked.number <= 6:
+            await upstream.wait_asked(6)
+        ill.ill = asked.number <= 6
+        return await ill.answer(asked)
+
+    async with (
+        Upstream(recovering) as upstream,
+        running(upstream.base_url, tmp_path, breaker=SHORT, attempts=12) as rt,
+    ):
+        replies = await asyncio.gather(*(rt.chat("acme/fast", "hi") for _ in range(6)))
+        assert {reply.text for reply in replies} == {"fine"}
+        assert breaker_states(rt)["open"] >= 1
+
+
 async def test_a_job_waits_until_it_closes_and_loses_no_line(tmp_path: Path) -> None:
     ill = Ill()
 

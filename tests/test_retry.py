@@ -182,6 +182,14 @@ class TestOpenBreaker:
         policy = RetryPolicy(POLICY, FakeClock().monotonic, lowest)
         assert policy.verdict(failed_at("acme", "circuit_open", 5.0), 1, 1e6, patient=False).delay_s is None
 
+    def test_who_was_under_way_when_it_opened_waits_and_that_is_an_attempt(self) -> None:
+        policy = RetryPolicy(POLICY, FakeClock().monotonic, highest)
+        for attempts in range(2, POLICY.attempts):
+            verdict = policy.verdict(failed_at("acme", "circuit_open", 5.0), attempts, 1e6, patient=False)
+            assert (verdict.delay_s, verdict.counts) == (5.5, True)
+        last = policy.verdict(failed_at("acme", "circuit_open", 5.0), POLICY.attempts, 1e6, patient=False)
+        assert last.delay_s is None
+
     def test_a_batch_waits_until_it_may_close_and_that_is_no_attempt(self) -> None:
         policy = RetryPolicy(POLICY, FakeClock().monotonic, highest)
         verdict = policy.verdict(failed_at("acme", "circuit_open", 5.0), 6, 1e6, patient=True)

@@ -104,7 +104,11 @@ class RetryPolicy:
             patient: nobody waits for the answer, so the call may wait long.
         """
         if error.kind == "circuit_open":
-            return self._until_closed(error, left_s) if patient else Verdict(None)
+            if patient:
+                return self._until_closed(error, left_s, counts=False)
+            # Who asks a provider that is down is told at once; a call that was under way when it went down may outlast it.
+            under_way = 1 < attempts < self._retries.attempts
+            return self._until_closed(error, left_s, counts=True) if under_way else Verdict(None)
         delay_s = retry_delay_s(error, attempts, self._retries, left_s, self._uniform)
         if delay_s is None:
             return Verdict(None)
@@ -121,10 +125,10 @@ class RetryPolicy:
         """Whether a provider bears a second attempt beside the first; it is taken from the budget of retries."""
         return self._budget(provider, patient=patient).take(self._now_s())
 
-    def _until_closed(self, error: ProviderError, left_s: float) -> Verdict:
+    def _until_closed(self, error: ProviderError, left_s: float, *, counts: bool) -> Verdict:
         wait_s = error.retry_after_s or 0.0
         delay_s = wait_s + self._uniform(0.0, self._retries.backoff_base_s)
-        return Verdict(delay_s if delay_s < left_s else None, counts=False)
+        return Verdict(delay_s if delay_s < left_s else None, counts=counts)
 
     def _budget(self, provider: str, *, patient: bool) -> RetryBudget:
         budget = self._budgets.get((provider, patient))
