@@ -12,7 +12,17 @@ import pytest
 import greenroom.actors.storage
 import greenroom.runtime
 
-HEAVY = ("aiohttp", "alembic", "genai_prices", "jinja2", "rich", "sqlalchemy", "structlog", "typer")
+HEAVY = (
+    "aiohttp",
+    "alembic",
+    "genai_prices",
+    "jinja2",
+    "opentelemetry",
+    "rich",
+    "sqlalchemy",
+    "structlog",
+    "typer",
+)
 FOR_LATER = tuple(name for name in HEAVY if name != "aiohttp")
 """What a running runtime imports in a thread, or when it is first needed."""
 

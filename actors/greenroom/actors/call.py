@@ -12,6 +12,7 @@ from greenroom.actors.events import (
     FailedOver,
     FinishReason,
     HedgeMade,
+    Operation,
     OptionsDropped,
     ProviderError,
     ProviderFailed,
@@ -126,6 +127,7 @@ class CallState(Struct, gc=False):
     started_s: float
     deadline_s: float
     budget_pusd: int | None = None
+    operation: Operation = "chat"
     made: int = 0
     held_pusd: int = 0
     cost_pusd: int = 0
@@ -247,6 +249,8 @@ def attempt_failed(
         retry_in_s=retry_in_s,
         cost_pusd=cost_pusd,
         job_id=call.account.job_id,
+        operation=call.operation,
+        started_s=call.started_s,
     )
 
 
@@ -287,6 +291,7 @@ def call_done(call: CallState, now_s: float) -> CallDone:
         cost_pusd=call.cost_pusd,
         duration_s=now_s - call.started_s,
         job_id=call.account.job_id,
+        operation=call.operation,
     )
 
 

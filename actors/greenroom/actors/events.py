@@ -333,10 +333,15 @@ class StreamOrder:
             raise OutOfOrder(f"tool call {event.index} is named twice")
 
 
+Operation = Literal["chat", "embeddings"]
+"""What a call asks for, in the words of OpenTelemetry's GenAI conventions."""
+
+
 class AttemptFailed(Struct, frozen=True, kw_only=True):
     """One attempt of a call failed. Told before any waiting, so an operator knows now what is retried when.
 
-    `retry_in_s` is None where the call is given up; `cost_pusd` is what the attempt is charged, in pico-dollars.
+    `retry_in_s` is None where the call is given up; `cost_pusd` is what the attempt is charged, in pico-dollars;
+    `started_s` is when its call began, by the clock's `monotonic`.
     """
 
     call_id: int
@@ -344,6 +349,8 @@ class AttemptFailed(Struct, frozen=True, kw_only=True):
     retry_in_s: float | None
     cost_pusd: int
     job_id: str | None = None
+    operation: Operation = "chat"
+    started_s: float = 0.0
 
 
 class FailedOver(Struct, frozen=True, kw_only=True):
@@ -389,6 +396,7 @@ class CallDone(Struct, frozen=True, kw_only=True, gc=False):
     cost_pusd: int
     duration_s: float
     job_id: str | None = None
+    operation: Operation = "chat"
 
 
 class OverCharged(Struct, frozen=True, kw_only=True):

@@ -220,6 +220,7 @@ class Flow:
         way = Way(route, line, wire, len(wire.body), 0, route.price)
         call = begin_call(self._next_ticket(), way, terms, self._clock.monotonic())
         call.deadline_s = ends_s
+        call.operation = "embeddings"
         if call.budget_pusd is not None:
             call.budget_pusd -= found.cost_pusd
         _, answer = await self._pursuit.until_answered(call, partial(self._attempt, decode))

@@ -338,6 +338,19 @@ class CacheSettings(_Section, frozen=True):
     max_bytes: Positive = 64 * 1024 * 1024
 
 
+class TelemetrySettings(_Section, frozen=True):
+    """Traces and metrics for OpenTelemetry (extra `otel`), with neither prompts nor answers in them.
+
+    `otlp_endpoint` is a collector's base URL, OTLP over HTTP; None: the providers that the program has set up itself.
+    `interval_s` is how often metrics are sent.
+    """
+
+    otel: bool = False
+    otlp_endpoint: str | None = None
+    service_name: str = "greenroom"
+    interval_s: Seconds = 15.0
+
+
 class Settings(_Section, frozen=True):
     """The whole of `greenroom.toml`.
 
@@ -356,4 +369,5 @@ class Settings(_Section, frozen=True):
     sessions: SessionLimits = SessionLimits()
     retention: Retention = Retention()
     cache: CacheSettings = CacheSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     prices: PriceTableSettings = PriceTableSettings()

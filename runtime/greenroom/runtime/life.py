@@ -16,6 +16,7 @@ from greenroom.actors.flow import Closed, RuntimeFailed
 from greenroom.actors.kernel import ActorSystem, Clock
 from greenroom.actors.ledger import Budgets
 from greenroom.actors.settings import Settings
+from greenroom.actors.storage import WriterStatistics
 from greenroom.runtime.config import CONFIG_FILE, aliases_of, database_url, prices_folder
 from greenroom.runtime.discovery import Chosen, Lister
 from greenroom.runtime.job import Failure
@@ -54,6 +55,7 @@ class Life:
         """
         database = await anyio.to_thread.run_sync(_open_database, settings)
         stack.push_async_callback(_in_thread, database.close)
+        self._database = database
         stack.push_async_callback(self._close_lines)
         self.system = await stack.enter_async_context(ActorSystem(clock=clock))
         stack.push_async_callback(self._give_up_calls)
@@ -87,6 +89,10 @@ class Life:
         if self.failure.done():
             raise again(self.failure.result())
         return self._tree
+
+    def written(self) -> WriterStatistics | None:
+        """What the database's writer has done; None once the database is closed. From any thread."""
+        return self._database.statistics().writer
 
     def now_ms(self) -> int:
         return int(self.system.clock.time() * 1000)

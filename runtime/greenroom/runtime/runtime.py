@@ -98,9 +98,12 @@ class Runtime(Asking):
             chosen = self._chosen or await choose_providers(settings, self._environ)
             if chosen.simulated:
                 chosen = await self._simulate(stack, chosen)
+            await self.telemetry.start(settings.telemetry, stack)
             await self._life.start(stack, settings, chosen, clock=self._clock, tell=self.telemetry.tell)
             self.chosen = chosen
             tree = self._running()
+            self.telemetry.watch("actors", self._life.system.statistics)
+            self.telemetry.watch("database", self._life.written)
             self._askers = Askers(settings.cache, self._life.system.clock, tree.catalog)
             self._stack = stack.pop_all()
         return self

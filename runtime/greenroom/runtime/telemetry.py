@@ -1,4 +1,4 @@
-"""What the runtime tells, rendered: counters for everyone, structlog for operators.
+"""What the runtime tells, rendered: counters for everyone, structlog for operators, OpenTelemetry where it is asked for.
 
 Prompts and answers are never logged; keys cannot be (they travel as `Secret`).
 """
@@ -6,8 +6,12 @@ Prompts and answers are never logged; keys cannot be (they travel as `Secret`).
 import logging
 import sys
 from collections import Counter
-from typing import TextIO
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, TextIO
 
+import anyio
+import anyio.to_thread
 from msgspec import Struct, structs
 
 from greenroom.actors.events import (
@@ -23,7 +27,13 @@ from greenroom.actors.events import (
 )
 from greenroom.actors.log import Log
 from greenroom.actors.prices import usd
+from greenroom.actors.settings import TelemetrySettings
+from greenroom.runtime.config import ConfigError
 
+if TYPE_CHECKING:
+    from greenroom.runtime.telemetry_otel import OpenTelemetry
+
+_CLOSE_S = 5.0
 _log = Log("greenroom")
 
 
@@ -32,15 +42,48 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
+        self._otel: OpenTelemetry | None = None
+
+    async def start(self, settings: TelemetrySettings, stack: AsyncExitStack) -> None:
+        """Begin with what is asked for; the stack ends it, and sends what is left within some seconds.
+
+        Raises:
+            ConfigError: what it takes is not installed.
+        """
+        if not settings.otel:
+            return
+        self._otel = await anyio.to_thread.run_sync(_open_otel, settings, self.counters)
+        stack.push_async_callback(self._end)
+
+    def watch(self, of: str, statistics: Callable[[], Struct | None]) -> None:
+        """Tell the numbers of a record on as metrics, where there are any; it is read in another thread."""
+        if self._otel is not None:
+            self._otel.watch(of, statistics)
+
+    async def _end(self) -> None:
+        otel, self._otel = self._otel, None
+        if otel is not None:
+            # A collector that does not answer keeps nobody: its thread is a daemon.
+            with anyio.move_on_after(_CLOSE_S, shield=True):
+                await anyio.to_thread.run_sync(otel.close, abandon_on_cancel=True)
 
     def tell(self, event: Event) -> None:
         """Count an event, and log it unless it is one of thousands. Never blocks, never raises."""
+        if self._otel is not None:
+            try:
+                self._otel.tell(event)
+            except Exception as error:
+                self.counters["otel.failed"] += 1
+                if self.counters["otel.failed"] == 1:
+                    _log.error("OpenTelemetry failed; calls go on without", error=repr(error))
         match event:
             case CallDone():
                 self.counters["calls.ok"] += 1
                 self.counters["attempts"] += event.attempts
             case AttemptFailed():
                 self.counters[f"attempts.{event.error.kind}"] += 1
+                if event.retry_in_s is None:
+                    self.counters["calls.failed"] += 1
                 self._attempt_failed(event)
             case FailedOver():
                 self.counters["failovers"] += 1
@@ -65,6 +108,7 @@ class Telemetry:
                 log = _log.warning if event.state == "open" else _log.info
                 log("breaker changed", **_fields(event))
             case HoldsReclaimed():
+                self.counters["reclaimed"] += event.count
                 _log.warning(
                     "calls that an earlier process left in flight are charged, estimated",
                     count=event.count,
@@ -83,6 +127,17 @@ class Telemetry:
             retry_in_s=None if event.retry_in_s is None else round(event.retry_in_s, 2),
             message=error.message,
         )
+
+
+def _open_otel(settings: TelemetrySettings, counters: Counter[str]) -> "OpenTelemetry":
+    try:
+        from greenroom.runtime.telemetry_otel import open_otel
+
+        return open_otel(settings, counters)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"telemetry.otel needs OpenTelemetry ({error}): pip install 'greenroom[otel]'"
+        ) from None
 
 
 def _fields(event: Struct) -> dict[str, object]:
