@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from greenroom.actors.events import ToolResult as ToolResult
     from greenroom.actors.events import Usage as Usage
     from greenroom.actors.flow import Reply as Reply
+    from greenroom.actors.limiter import CannotStart as CannotStart
     from greenroom.actors.providers import Message as Message
     from greenroom.actors.providers.counting import CountedInput as CountedInput
     from greenroom.actors.session import SessionStream as SessionStream
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AnswerInvalid": "greenroom.actors.structured",
     "CallEvent": "greenroom.actors.events",
+    "CannotStart": "greenroom.actors.limiter",
     "Choice": "greenroom.actors.catalog",
     "ConfigError": "greenroom.runtime.config",
     "CountedInput": "greenroom.actors.providers.counting",

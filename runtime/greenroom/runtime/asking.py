@@ -98,7 +98,8 @@ class Asking:
 
         Raises:
             Refused: before anything is sent: an unknown or unpriced model, a budget without room
-                (`BudgetExceeded`), a database that cannot be written.
+                (`BudgetExceeded`), a database that cannot be written, limits that do not let it start in time
+                (`CannotStart`).
             ProviderFailed: no attempt succeeded; `AnswerInvalid`: no answer was of `response_type`.
             OptionInvalid: an option or a message is wrong; it is named.
             TypeError: JSON cannot hold `response_type`, or it is no object there.
