@@ -9,9 +9,10 @@ import msgspec
 import pytest
 from tests.inside import given_back
 
-from greenroom.actors.batch import JobResult
+from greenroom.actors.batch import ChangedInput, JobResult
 from greenroom.actors.settings import PriceSettings, Retries
 from greenroom.runtime import Job, Runtime
+from greenroom.runtime.spool import Item, Source, spool
 from greenroom.runtime.testing import Fails, HastyClock, Received, ScriptedProvider
 
 pytestmark = pytest.mark.anyio
@@ -131,6 +132,73 @@ async def test_cancel_keeps_what_is_finished_and_gives_all_else_up(
     await given_back(rt, "scripted")
     provider.say(*(["yes"] * 5))
     assert (await (await rt.batch(source, out=out)).wait()).ok == 6
+
+
+class TestSources:
+    @pytest.mark.parametrize("kind", ["list", "generator", "async"])
+    async def test_lines_may_come_from_a_program(
+        self, rt: Runtime, provider: ScriptedProvider, kind: str
+    ) -> None:
+        lines: list[Item] = [
+            "p0",
+            {"custom_id": "mine", "prompt": "p1"},
+            {"messages": [{"role": "user", "content": "p2"}]},
+        ]
+
+        async def slowly() -> AsyncIterator[Item]:
+            for line in lines:
+                await asyncio.sleep(0)
+                yield line
+
+        provider.say("one", "two", "three")
+        sources: dict[str, Source] = {"list": lines, "generator": (line for line in lines), "async": slowly()}
+        job = await rt.batch(sources[kind], concurrency=1)
+        found = [(r.custom_id, text(r)) async for r in job.results()]
+        assert found == [("line-1", "one"), ("mine", "two"), ("line-3", "three")]
+        assert [asked.prompt for asked in provider.received] == ["p0", "p1", "p2"]
+
+    async def test_the_same_lines_go_on_with_the_same_output(
+        self, rt: Runtime, provider: ScriptedProvider, tmp_path: Path
+    ) -> None:
+        provider.say("one", Fails(400), "two")
+        out = tmp_path / "out.jsonl"
+        before = await rt.batch(["p0", "p1"], out=out, concurrency=1)
+        assert (await before.wait()).failed == 1
+        job = await before.retry_failed()
+        assert (job.id, (await job.wait()).ok) == (before.id, 2)
+        with pytest.raises(ChangedInput, match="line 2 has changed"):
+            await rt.batch(["p0", "other"], out=out)
+
+    async def test_templates_fill_in_what_programs_hand_over(
+        self, rt: Runtime, provider: ScriptedProvider
+    ) -> None:
+        provider.say("good")
+        await (await rt.batch([{"text": "fine"}], prompt="Classify: {{ text }}")).wait()
+        assert provider.received[0].prompt == "Classify: fine"
+
+    @pytest.mark.parametrize(
+        ("line", "said"), [(3, "line 2: 3; it must be text, or a dict"), ({"prompt": object()}, "line 2: ")]
+    )
+    async def test_what_is_no_line_is_named(self, rt: Runtime, line: Item, said: str) -> None:
+        with pytest.raises(ValueError, match=said):
+            await rt.batch(["fine", line])
+
+    async def test_memory_stays_flat(self, rt: Runtime, tmp_path: Path) -> None:
+        file = await spool({"prompt": "x" * 1_000, "n": n} for n in range(30_000))
+        with file:
+            assert (await anyio.Path(file.name).stat()).st_size > 30_000_000
+        assert not await anyio.Path(file.name).exists()
+
+    async def test_each_line_has_its_time(self, tmp_path: Path, provider: ScriptedProvider) -> None:
+        async def never(_: Received) -> str:
+            await asyncio.Event().wait()
+            raise AssertionError("nobody sets it")
+
+        provider.say("one", never, "three")
+        settings = provider.settings(tmp_path, prices=PRICES, retries=Retries(attempts=1))
+        async with Runtime(settings, environ={}) as rt:
+            job = await rt.batch(["p0", "p1", "p2"], concurrency=1, timeout_s=0.3)
+            assert [r.error_class async for r in job.results()] == [None, "timeout", None]
 
 
 class TestRetryFailed:

@@ -38,6 +38,7 @@ from greenroom.runtime.job import Job, unless_failed
 from greenroom.runtime.life import Life
 from greenroom.runtime.options import (
     read_budget,
+    read_terms,
 )
 from greenroom.runtime.retention import Purged, purge
 from greenroom.runtime.session import (
@@ -47,6 +48,7 @@ from greenroom.runtime.session import (
     import_session,
     open_session,
 )
+from greenroom.runtime.spool import Source, spool
 from greenroom.runtime.telemetry import Telemetry
 
 __all__ = ["Job", "Runtime"]
@@ -115,7 +117,7 @@ class Runtime(Asking):
 
     async def batch(
         self,
-        source: str | Path,
+        source: Source,
         *,
         out: str | Path | None = None,
         model: str | None = None,
@@ -128,13 +130,15 @@ class Runtime(Asking):
         streamed: bool = False,
         budget_usd: Decimal | str | float | None = None,
         tag: str | None = None,
+        timeout_s: float | None = None,
         fallbacks: Sequence[str] = (),
     ) -> Job:
-        """Answer every line of a JSONL or CSV file; the same call goes on with a job that was interrupted.
+        """Answer every line of a JSONL or CSV file, or of an iterable; the same call goes on with a job that was interrupted.
 
         Args:
             source: the file, of OpenAI batch lines, `{"messages": [...]}` or `{"prompt": "..."}`; a name that ends in
-                `.csv` holds CSV with a row of column names.
+                `.csv` holds CSV with a row of column names. Or an iterable, async or not, of prompts or of dicts such as
+                a line of JSON holds; it is written to a temporary file first, which is there until the runtime is left.
             out: where results are appended, as OpenAI batch output lines, or as CSV rows where the name ends in `.csv`;
                 None: they stay in the database.
             model: `provider/model` for all lines; None: each line's own, else the default model.
@@ -149,17 +153,21 @@ class Runtime(Asking):
                 for what lines in flight leave over; when there is none left, the job halts, and the same call with a
                 larger budget goes on with it.
             tag: what the spend is booked under besides the job, and what budget of `[budgets.tags]` binds it.
+            timeout_s: for each line, waiting and retries included; None: the provider's `stalls.total_s`.
             fallbacks: models that a line goes on to, in their order, when its own fails in a way that another may mend.
 
         Raises:
             BadLine: the first line that cannot be asked; nothing has been sent.
             BadInput: no line could be asked: the columns, a template or an option is wrong.
             JobRefused: the output belongs to something else, or the input has changed.
-            OptionInvalid: `budget_usd` is no sum of dollars.
+            OptionInvalid: `budget_usd` is no sum of dollars, or `timeout_s` no time.
+            ValueError: a line of an iterable is no text and nothing that JSON can hold.
         """
+        self._running()
+        path, name = await self._input(source)
         request = JobRequest(
-            path=Path(source),
-            source=str(await anyio.to_thread.run_sync(absolute, Path(source))),
+            path=path,
+            source=name,
             out=await anyio.to_thread.run_sync(absolute, Path(out)) if out is not None else None,
             defaults=Defaults(
                 model=model,
@@ -169,15 +177,24 @@ class Runtime(Asking):
                 prompt=prompt,
                 options=job_options(params or {}),
             ),
-            form=form_of(Path(source)),
+            form=form_of(path),
             concurrency=concurrency,
             retry_failed=retry_failed,
             streamed=streamed,
             budget_pusd=read_budget(budget_usd),
             tag=tag,
+            timeout_s=read_terms({"timeout_s": timeout_s}).timeout_s,
             fallbacks=tuple(fallbacks),
         )
         return await self._scan_and_start(request)
+
+    async def _input(self, source: Source) -> tuple[Path, str]:
+        """The file to read, and what to call it."""
+        if isinstance(source, str | Path):
+            return Path(source), str(await anyio.to_thread.run_sync(absolute, Path(source)))
+        file = await spool(source)
+        self._stack.callback(file.close)
+        return Path(file.name), "an iterable"
 
     async def _scan_and_start(self, request: JobRequest) -> Job:
         found = await anyio.to_thread.run_sync(

@@ -114,7 +114,10 @@ class Batch(Actor):
         self._memory = memory
         self._output = memory.output
         self._rendering = rendering(job.request.out, job.scan)
-        self._terms = Terms(account=_account(job), priority=BATCH, fallbacks=job.request.fallbacks)
+        asked = job.request
+        self._terms = Terms(
+            account=_account(job), priority=BATCH, timeout_s=asked.timeout_s, fallbacks=asked.fallbacks
+        )
         self._state: Literal["running", "stopping", "halted"] = "stopping" if memory.stop_asked else "running"
         self._because: str | None = None
         self._because_kind: ErrorKind | None = None

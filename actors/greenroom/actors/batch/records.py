@@ -47,7 +47,7 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     differ). `out` None: no file, the rows are the output; a name that ends in `.csv` is written as CSV, any other as
     OpenAI's batch output lines. `concurrency` is how many lines may be in flight. `budget_pusd` caps what the job may
     ever be charged, earlier runs included; it may be another one when the job is gone on with. `streamed` answers are
-    put together here: a server that falls silent is noticed earlier, and results are the same. `fallbacks` are models that a
+    put together here: a server that falls silent is noticed earlier, and results are the same. `timeout_s` is for each line. `fallbacks` are models that a
     line goes on to when its own fails; they may be others the next time.
     """
 
@@ -62,6 +62,7 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     streamed: bool = False
     budget_pusd: int | None = None
     tag: str | None = None
+    timeout_s: float | None = None
     fallbacks: tuple[str, ...] = ()
 
 
