@@ -27,7 +27,14 @@ State = Literal["running", "stopping", "done", "stopped", "halted"]
 
 def options(*, as_json: bool = False, out: str | None = None) -> Options:
     unset = {field.name: False if field.type is bool else None for field in structs.fields(Options)}
-    given = {"input": "in.jsonl", "params": (), "concurrency": 1, "as_json": as_json, "out": out}
+    given = {
+        "input": "in.jsonl",
+        "params": (),
+        "fallbacks": (),
+        "concurrency": 1,
+        "as_json": as_json,
+        "out": out,
+    }
     return msgspec.convert(unset | given, Options)
 
 
