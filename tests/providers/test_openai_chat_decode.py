@@ -364,6 +364,23 @@ def test_tgi_names_its_errors_beside_them(status: int, said: str, kind: str) -> 
     assert (got.kind, got.message, got.code) == (kind, "so it is", said)
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"detail": "Not Found"}, ("Not Found", None)),
+        ({"detail": [{"loc": ["body"], "msg": "wrong"}]}, ('[{"loc":["body"],"msg":"wrong"}]', None)),
+        (
+            {"object": "error", "message": "no such model", "type": "NotFoundError", "code": 404},
+            ("no such model", "404"),
+        ),
+        ({"message": "said so", "detail": "and why"}, ("said so", None)),
+    ],
+)
+def test_some_hosts_word_their_errors_without_an_error(body: Json, said: tuple[str, str | None]) -> None:
+    got = CODEC.failure(404, {}, json.dumps(body, separators=(",", ":")).encode(), 0.0)
+    assert (got.kind, (got.message, got.code)) == ("not_found", said)
+
+
 def test_tgi_gave_arguments_as_an_object() -> None:
     function = {"description": None, "name": "weather", "arguments": {"city": "Ōsaka", "days": [1, 2.50]}}
     message = {"role": "assistant", "tool_calls": [{"id": "0", "type": "function", "function": function}]}

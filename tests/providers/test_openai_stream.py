@@ -274,6 +274,19 @@ def test_who_misses_done_is_told_how_to_do_without() -> None:
     last = events_of(CODEC.stream_decoder(), [ROLE + chunk({"content": "a"}) + STOP])[-1]
     assert isinstance(last, ProviderError)
     assert 'stream_end = "finish_reason"' in last.message
+    # Whoever is cut in the middle of an event, or does without already, is not.
+    cut = ROLE + chunk({"content": "a"}) + STOP + chunk(usage=USAGE)[:-1]
+    for codec in (CODEC, OpenAIChat("p", stream_end="finish_reason")):
+        last = events_of(codec.stream_decoder(), [cut])[-1]
+        assert isinstance(last, ProviderError)
+        assert "stream_end" not in last.message
+
+
+def test_usage_may_come_before_anything_else() -> None:
+    events = events_of(
+        CODEC.stream_decoder(), [chunk(usage=USAGE) + ROLE + chunk({"content": "a"}) + STOP + DONE]
+    )
+    assert events == [STARTED, Usage(5, 2), TextDelta("a"), Finished("stop")]
 
 
 FAILURES: list[tuple[bytes, Json]] = [
