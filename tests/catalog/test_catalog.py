@@ -236,6 +236,22 @@ async def test_what_calls_show_is_what_the_next_choice_goes_by() -> None:
         assert (await catalog.call(fastest)).model == "acme/slow"
 
 
+async def test_a_provider_whose_breaker_is_open_comes_last() -> None:
+    hosts, broken = Hosts(acme=listing("a"), local=listing("l")), {"local"}
+    async with ActorSystem() as system:
+        providers = {"acme": PRICED, "local": FREE}
+        catalog = await system.start(
+            Catalog, providers, Records(), hosts.ask, is_broken=broken.__contains__, name="catalog"
+        )
+        choice = await catalog.call(Choose(strategy="cheapest"))
+        assert choice.model == "acme/a"
+        assert choice.runners_up[0].why.endswith("; last, as its provider's breaker is open")
+        only = Requirements(providers=("local",))
+        assert (await catalog.call(Choose(requirements=only))).model == "local/l"
+        broken.clear()
+        assert (await catalog.call(Choose(strategy="cheapest"))).model == "local/l"
+
+
 async def test_turns_go_round_and_the_least_busy_is_taken() -> None:
     records, hosts = Records(), Hosts(acme=listing("a"), local=listing("l"))
     async with catalogue(hosts, None, records, acme=PRICED, local=FREE) as catalog:
@@ -271,7 +287,7 @@ async def test_new_prices_are_those_of_the_next_lists() -> None:
     none = PriceTable(DataSnapshot(providers=[], from_auto_update=False))
     async with ActorSystem() as system:
         providers = {"openai": ProviderSettings(base_url=URL)}
-        catalog = await system.start(Catalog, providers, Records(), hosts.ask, {}, lambda: none)
+        catalog = await system.start(Catalog, providers, Records(), hosts.ask, load_prices=lambda: none)
         with pytest.raises(NothingEligible, match="no price is known"):
             await catalog.call(Choose())
         catalog.cast(UsePrices(table))

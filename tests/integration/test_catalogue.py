@@ -13,10 +13,12 @@ from msgspec import structs
 
 from greenroom.actors.catalog import UnknownModel
 from greenroom.actors.settings import (
+    BreakerSettings,
     Capabilities,
     ModelSettings,
     PriceSettings,
     ProviderSettings,
+    Retries,
     Settings,
     StorageSettings,
 )
@@ -145,6 +147,25 @@ async def test_a_choice_goes_by_what_calls_have_shown(simulator: Simulator, tmp_
         assert choice.runners_up[0].score > 1.5 * choice.winner.score
         fastest = await rt.choose(needs, strategy="fastest")
         assert "at the median" in fastest.winner.why
+
+
+async def test_a_provider_that_fails_is_chosen_last(simulator: Simulator, tmp_path: Path) -> None:
+    async with Simulator(SimulatorSettings(faults="500:1")) as failing:
+        breaker = BreakerSettings(failures=2, cool_down_s=600, cool_down_max_s=600)
+        hosts = {
+            "down": ProviderSettings(base_url=failing.openai_base_url, free=True, breaker=breaker),
+            "there": ProviderSettings(base_url=simulator.openai_base_url, prices=PRICES),
+        }
+        told = structs.replace(settings(tmp_path, **hosts), retries=Retries(attempts=2, backoff_base_s=0.001))
+        async with Runtime(told, environ={}) as rt:
+            before = await rt.choose(strategy="cheapest")
+            assert before.model.startswith("down/")
+            with pytest.raises(ProviderFailed):
+                await rt.chat("down/fast", "Hello")
+            after = await rt.choose(strategy="cheapest")
+            assert after.model.startswith("there/")
+            assert after.runners_up[-1].why.endswith("; last, as its provider's breaker is open")
+            assert (await rt.chat("AUTO", "Hello", strategy="cheapest", max_tokens=5)).provider == "there"
 
 
 async def test_the_simulator_can_be_chosen_from(tmp_path: Path) -> None:

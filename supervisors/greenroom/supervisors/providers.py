@@ -80,6 +80,11 @@ class Lines:
                     line.pool.cast(Warm())
             return self._lines[provider]
 
+    def is_broken(self, provider: str) -> bool:
+        """Whether a provider's breaker is open. One that was not asked yet has none."""
+        line = self._lines.get(provider)
+        return line is not None and line.sockets.breaker.wait_s() > 0.0
+
     async def aclose(self) -> None:
         """Close every provider's connections, once nobody uses them."""
         lines, self._lines = self._lines, {}

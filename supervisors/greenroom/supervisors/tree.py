@@ -114,7 +114,11 @@ async def start_tree(
         ChildSpec(
             "catalog",
             Catalog,
-            args=(providers_in_use, Records(), ask_models, aliases, partial(PriceTable.load, prices_folder)),
+            args=(providers_in_use, Records(), ask_models, aliases),
+            kwargs={
+                "is_broken": lines.is_broken,
+                "load_prices": partial(PriceTable.load, prices_folder),
+            },
             name="catalog",
         ),
         ChildSpec(

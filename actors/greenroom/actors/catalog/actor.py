@@ -93,6 +93,7 @@ class Catalog(Actor):
         records: what calls have shown of the models; it outlives this incarnation.
         ask: asks a provider for its models.
         aliases: names of the user's own for models.
+        is_broken: whether a provider's breaker is open.
         load_prices: gives the published prices; called in a thread. `UsePrices` brings others later.
     """
 
@@ -102,12 +103,15 @@ class Catalog(Actor):
         records: Records,
         ask: Ask,
         aliases: Mapping[str, Alias] = {},
+        *,
+        is_broken: Callable[[str], bool] = lambda _: False,
         load_prices: Callable[[], PriceTable] = PriceTable.load,
     ) -> None:
         self._providers = providers
         self._records = records
         self._ask = ask
         self._aliases = aliases
+        self._is_broken = is_broken
         self._load_prices = load_prices
         self._routes: dict[str, Route] = {}
         self._priced_until_s = 0.0
@@ -237,6 +241,7 @@ class Catalog(Actor):
         found: dict[str, Candidate] = {}
         for name in wanted:
             load = in_flight.get(name, 0) / self._providers[name].limits.most_in_flight
+            is_broken = self._is_broken(name)
             for card in self._shelf.known[name].cards:
                 record = self._records.known(name, card.model)
                 found[card.name] = Candidate(
@@ -244,6 +249,7 @@ class Catalog(Actor):
                     NOTHING_MEASURED if record is None else record.measured(now_s),
                     load,
                     0 if record is None else record.turn,
+                    is_broken,
                 )
         return found
 

@@ -23,13 +23,15 @@ _CAPABILITIES = {
 class Candidate(Struct, frozen=True, gc=False):
     """A model that could be chosen: what is known of it, what calls have shown, and how busy its provider is.
 
-    `load` is the share of the provider's concurrency that is in flight; `turn` grows with each time it was chosen.
+    `load` is the share of the provider's concurrency that is in flight; `turn` grows with each time it was chosen;
+    `is_broken` is whether the provider's breaker is open.
     """
 
     card: ModelCard
     measured: Measured
     load: float = 0.0
     turn: int = 0
+    is_broken: bool = False
 
 
 Limit = tuple[str, Callable[[Candidate], str | None]]

@@ -23,7 +23,9 @@ from greenroom.actors.events import Usage
 from greenroom.actors.prices import dollars
 
 _FAILING = 0.5
-"""A model of which more of the late attempts failed comes after all that did better, whatever the strategy."""
+"""A model of which more of the late attempts failed comes after all that did better, whatever the strategy, and so do
+those of a provider whose breaker is open. They are eligible all the same: a job may wait for one, where there is no other.
+"""
 _MEASURED_FIRST = 5
 """So many models are tried before `fastest` keeps to those that it has measured."""
 _USUAL_INPUT_TOKENS, _USUAL_OUTPUT_TOKENS = 1000, 500
@@ -72,6 +74,13 @@ def choose(
     weighed = _weighed(eligible, asked)
     _SCORES[asked.strategy](weighed)
     weighed.sort(key=_order)
+    for one in weighed:
+        if _is_failing(one.candidate):
+            one.why += (
+                "; last, as its provider's breaker is open"
+                if one.candidate.is_broken
+                else "; last, as most of its late attempts failed"
+            )
     scored = tuple(ScoredModel(one.candidate.card.name, one.score, one.why) for one in weighed)
     return Choice(
         model=scored[0].model,
@@ -85,8 +94,11 @@ def choose(
 
 
 def _order(one: _Weighed) -> tuple[bool, bool, float, float, int, str]:
-    failing = one.candidate.measured.failure_share > _FAILING
-    return failing, one.last, one.score, one.tie, one.cost_pusd, one.candidate.card.name
+    return _is_failing(one.candidate), one.last, one.score, one.tie, one.cost_pusd, one.candidate.card.name
+
+
+def _is_failing(candidate: Candidate) -> bool:
+    return candidate.is_broken or candidate.measured.failure_share > _FAILING
 
 
 def _weighed(eligible: Sequence[Candidate], asked: Choose) -> list[_Weighed]:
