@@ -44,14 +44,17 @@ if TYPE_CHECKING:
     from greenroom.actors.storage.job_statements import END_REWRITE as END_REWRITE
     from greenroom.actors.storage.job_statements import ENDED_JOBS as ENDED_JOBS
     from greenroom.actors.storage.job_statements import ERROR_CLASSES as ERROR_CLASSES
+    from greenroom.actors.storage.job_statements import FAILED_ITEMS as FAILED_ITEMS
     from greenroom.actors.storage.job_statements import FINISHED_ITEMS as FINISHED_ITEMS
     from greenroom.actors.storage.job_statements import FORGET_FAILED_ITEMS as FORGET_FAILED_ITEMS
     from greenroom.actors.storage.job_statements import GET_JOB as GET_JOB
     from greenroom.actors.storage.job_statements import INSERT_ITEM as INSERT_ITEM
     from greenroom.actors.storage.job_statements import INSERT_JOB as INSERT_JOB
+    from greenroom.actors.storage.job_statements import ITEM_AT as ITEM_AT
     from greenroom.actors.storage.job_statements import ITEM_RESULTS as ITEM_RESULTS
     from greenroom.actors.storage.job_statements import JOB_BY_OUT as JOB_BY_OUT
     from greenroom.actors.storage.job_statements import JOB_TOTALS as JOB_TOTALS
+    from greenroom.actors.storage.job_statements import JOBS as JOBS
     from greenroom.actors.storage.job_statements import MUST_REWRITE as MUST_REWRITE
     from greenroom.actors.storage.job_statements import NTH_RESULT as NTH_RESULT
     from greenroom.actors.storage.job_statements import PREFIX_BYTES as PREFIX_BYTES
@@ -110,6 +113,7 @@ _HOMES = {
     "ENDED_JOBS": "job_statements",
     "END_REWRITE": "job_statements",
     "ERROR_CLASSES": "job_statements",
+    "FAILED_ITEMS": "job_statements",
     "FINISHED_ITEMS": "job_statements",
     "FORGET_FAILED_ITEMS": "job_statements",
     "GET_JOB": "job_statements",
@@ -118,7 +122,9 @@ _HOMES = {
     "INSERT_ITEM": "job_statements",
     "INSERT_JOB": "job_statements",
     "INSERT_TURN": "session_statements",
+    "ITEM_AT": "job_statements",
     "ITEM_RESULTS": "job_statements",
+    "JOBS": "job_statements",
     "JOB_BY_OUT": "job_statements",
     "JOB_TOTALS": "job_statements",
     "MUST_REWRITE": "job_statements",

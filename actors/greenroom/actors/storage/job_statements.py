@@ -10,6 +10,10 @@ from greenroom.actors.storage.shapes import PAGE
 from greenroom.actors.storage.statements import total
 from greenroom.actors.storage.tables import items, jobs
 
+_TOLD_OF_JOBS = frozenset({
+    "id", "created_at_ms", "updated_at_ms", "state", "model", "source", "out", "lines",
+})  # fmt: skip
+
 INSERT_ITEM = Upsert(items, key=("job_id", "position"), columns=tuple(items.c.keys()))
 """A finished line of a job. Parameters: every column of `items`. A line that is there already stays as it is; another
 line with the same `seq` is an error, never a silent loss."""
@@ -124,6 +128,42 @@ _first = (
 )
 PREFIX_BYTES = select(func.coalesce(func.sum(func.length(_first.c.result) + 1), 0))
 """How many bytes the first `count` output lines of a job take, newlines included: one row of one."""
+
+JOBS = (
+    select(
+        jobs.c.id,
+        jobs.c.created_at_ms,
+        jobs.c.updated_at_ms,
+        jobs.c.state,
+        jobs.c.model,
+        jobs.c.source,
+        jobs.c.out,
+        jobs.c.lines,
+        func.count(case((items.c.ok, 1))),
+        func.count(items.c.position),
+        total(items.c.cost_pusd),
+    )
+    .select_from(jobs.outerjoin(items, items.c.job_id == jobs.c.id))
+    .where(jobs.c.id.startswith(bindparam("prefix"), autoescape=False))
+    .group_by(*(column for column in jobs.c if column.name in _TOLD_OF_JOBS))
+    .order_by(jobs.c.created_at_ms.desc(), jobs.c.id)
+    .limit(bindparam("count"))
+)
+"""The latest jobs whose id begins so: id, created_at_ms, updated_at_ms, state, model, source, out, lines, how many are
+answered, how many finished, cost_pusd. Parameters: prefix, count."""
+
+FAILED_ITEMS = (
+    select(items.c.error_class, func.count(), func.min(items.c.position))
+    .where(items.c.job_id == bindparam("job_id"), items.c.ok == false())
+    .group_by(items.c.error_class)
+    .order_by(func.count().desc())
+)
+"""What failed of a job: error_class, how many, the first line (from 0). Parameters: job_id."""
+
+ITEM_AT = select(items.c.result).where(
+    items.c.job_id == bindparam("job_id"), items.c.position == bindparam("position")
+)
+"""The output line of one line of the input: result. Parameters: job_id, position."""
 
 _ended = select(jobs.c.id).where(
     jobs.c.state != literal_column("'running'"), jobs.c.updated_at_ms < bindparam("until_ms")

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from greenroom.runtime.cli.ask import ask
+from greenroom.runtime.cli.batches import app as batches
 from greenroom.runtime.cli.chat import chat
 from greenroom.runtime.cli.costs import costs
 from greenroom.runtime.cli.doctor import doctor
@@ -31,6 +32,7 @@ app = typer.Typer(
 for _command in (run, ask, chat, costs, simulate, models, init, doctor, purge):
     app.command(help=help_of(_command))(_command)
 
+app.add_typer(batches, name="batches")
 app.add_typer(sessions, name="sessions")
 
 
