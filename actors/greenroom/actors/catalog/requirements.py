@@ -20,12 +20,14 @@ def is_auto(model: str) -> bool:
 Strategy = Literal["cheapest", "fastest", "best", "balanced", "round_robin", "least_busy"]
 """Which of the models that meet all requirements is taken.
 
-- `cheapest`: what the call is likely to cost, failures reckoned in;
-- `fastest`: the measured time of whole answers, failures reckoned in;
+- `cheapest`: what the call is likely to cost, by how much each model has written of late;
+- `fastest`: the time to whole answers, as measured, with that of failures;
 - `best`: the highest configured `quality`; among equals the dearest output, a vendor's own word for its better model;
-- `balanced`: the mean of the ranks by the three above;
+- `balanced`: the mean of the places by the three above;
 - `round_robin`: the one whose turn is longest ago;
-- `least_busy`: the smallest share of its provider's `concurrency` in flight.
+- `least_busy`: the smallest share of what its provider has in flight at most.
+
+Under each of them, models that mostly failed of late come last, and those of a provider whose breaker is open.
 """
 
 

@@ -74,14 +74,7 @@ def choose(
     weighed = _weighed(eligible, asked)
     _SCORES[asked.strategy](weighed)
     weighed.sort(key=_order)
-    for one in weighed:
-        if _is_failing(one.candidate):
-            one.why += (
-                "; last, as its provider's breaker is open"
-                if one.candidate.is_broken
-                else "; last, as most of its late attempts failed"
-            )
-    scored = tuple(ScoredModel(one.candidate.card.name, one.score, one.why) for one in weighed)
+    scored = tuple(ScoredModel(one.candidate.card.name, one.score, one.why + _fault(one)) for one in weighed)
     return Choice(
         model=scored[0].model,
         strategy=asked.strategy,
@@ -99,6 +92,13 @@ def _order(one: _Weighed) -> tuple[bool, bool, float, float, int, str]:
 
 def _is_failing(candidate: Candidate) -> bool:
     return candidate.is_broken or candidate.measured.failure_share > _FAILING
+
+
+def _fault(one: _Weighed) -> str:
+    """What puts a model last."""
+    if one.candidate.is_broken:
+        return "; its provider's breaker is open"
+    return "; most of its late attempts failed" if _is_failing(one.candidate) else ""
 
 
 def _weighed(eligible: Sequence[Candidate], asked: Choose) -> list[_Weighed]:
