@@ -26,6 +26,14 @@ _OWN_SERVER = """\
 # [providers.mine.prices."my-model"] # dollars per million tokens; or free = true above
 # input = "0.10"
 # output = "0.40"
+# [providers.mine.models."my-model"] # what its list does not tell, for the choice among models
+# vision = true
+# context_tokens = 32768
+
+# Names of your own for models; of several, each takes over when the one before it fails.
+# [aliases]
+# quick = "mine/my-model"
+# sure = { models = ["quick", "openai/gpt-6.1-sol"] }
 """
 
 
@@ -90,7 +98,7 @@ def _is_usable(surveyed: Surveyed) -> bool:
 
 
 def _top(found: list[Surveyed]) -> Iterator[str]:
-    yield "# The model that is asked where neither a line nor --model names one."
+    yield "# The model that is asked where neither a line nor --model names one; AUTO chooses one for each call."
     model = next((model for surveyed in found if (model := _model(surveyed))), None)
     yield f"default_model = {json.dumps(model)}" if model else '# default_model = "openai/gpt-5-mini"'
     yield ""
