@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from msgspec import structs
 from tests.inside import given_back, settings
-from tests.integration.upstream import Asked, Upstream, answer_well
+from tests.integration.upstream import Asked, Upstream, answer_well, refusal
 
 from greenroom.actors.events import ProviderFailed
 from greenroom.actors.kernel import Clock, FakeClock
@@ -229,3 +229,40 @@ async def test_a_job_waits_until_it_closes_and_loses_no_line(tmp_path: Path) -> 
         assert breaker_states(rt)["open"] >= 1
         assert breaker_states(rt)["closed"] == 1
         assert len(upstream.asked) == 46
+
+
+async def test_waiting_for_a_breaker_is_no_attempt_of_a_job_s_call(tmp_path: Path) -> None:
+    """It waits oftener than it may try; then one attempt fails, and one is left."""
+    clock, probing, release = FakeClock(), asyncio.Event(), asyncio.Event()
+
+    async def answer(asked: Asked) -> web.StreamResponse:
+        if asked.number == 2:
+            probing.set()
+            await release.wait()
+        return refusal(500) if asked.number in {1, 3} else await answer_well(asked)
+
+    async with (
+        Upstream(answer) as upstream,
+        running(
+            upstream.base_url,
+            tmp_path,
+            breaker=BreakerSettings(failures=1, cool_down_s=1.0),
+            clock=clock,
+            attempts=2,
+        ) as rt,
+    ):
+        opens_it = asyncio.create_task(fail(rt, "circuit_open"))
+        while not opens_it.done():
+            await clock.advance(0.01)
+        await clock.advance(1.0)
+        probe = asyncio.create_task(rt.chat("acme/fast", "probe"))
+        await probing.wait()
+        patient = asyncio.create_task(rt.chat("acme/fast", "patient", priority="batch"))
+        for _ in range(6):
+            await clock.advance(1.0)
+        release.set()
+        await probe
+        while not patient.done():
+            await clock.advance(0.5)
+        assert (await patient).attempts == 2
+    assert len(upstream.asked) == 4

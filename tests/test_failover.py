@@ -231,11 +231,13 @@ async def test_a_fallback_that_nobody_has_is_refused_before_anything_is_sent(tmp
 
 async def test_one_deadline_over_all_models(tmp_path: Path) -> None:
     """The first uses up the call's time, so there is none to ask the second in."""
-    async with two(say_nothing, answer_well, tmp_path) as (rt, _, another, _):
+    async with two(say_nothing, answer_well, tmp_path) as (rt, _, another, told):
         with pytest.raises(ProviderFailed) as caught:
             await tree(rt).flow.chat(request(), structs.replace(TERMS, timeout_s=0.05))
-    assert caught.value.error.kind == "timeout"
+    assert (caught.value.error.kind, caught.value.error.provider) == ("timeout", "acme")
     assert not another.asked
+    assert [type(event) for event in told] == [AttemptFailed]
+    assert [row.provider for row in await rows_of(tmp_path)] == ["acme"]
 
 
 async def test_one_budget_over_all_models(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ from tests.integration.upstream import Asked, Upstream, answer_well, good, refus
 
 from greenroom.actors.call import Terms
 from greenroom.actors.events import CallDone, Event, FailedOver, OptionsDropped, ProviderFailed
-from greenroom.actors.providers import ChatRequest, ImagePart, ImageUrl, Message, TextPart
+from greenroom.actors.fitting import fitted
+from greenroom.actors.providers import ChatRequest, ImagePart, ImageUrl, Message, TextPart, WireRequest
+from greenroom.actors.providers.openai.chat import OpenAIChat
+from greenroom.actors.providers.options import RequestReader
 from greenroom.actors.settings import ModelSettings, Retries
 from greenroom.runtime import Runtime
 from greenroom.runtime.testing import HastyClock, WireName, runtime_with
@@ -151,6 +154,18 @@ async def test_a_provider_that_refuses_what_it_was_not_sent_is_not_asked_for_eve
         with pytest.raises(ProviderFailed, match="unsupported_capability 400 after 2 attempts"):
             await tree(rt).flow.chat(request, DROP)
     assert len(upstream.asked) == 2
+
+
+async def test_a_codec_that_refuses_what_was_dropped_is_not_asked_for_ever() -> None:
+    class Stubborn(OpenAIChat):
+        def encode(self, request: ChatRequest, model: str, *, stream: bool = False) -> WireRequest:
+            raise RequestReader(request, "scripted", model).unsupported("seed", "whatever is said")
+
+    async with runtime_with("fine") as (rt, _):
+        route, _ = await tree(rt).flow._ways.reach("scripted/any")  # pyright: ignore[reportPrivateUsage] - the one way in
+        route = structs.replace(route, codec=Stubborn("scripted"))
+        with pytest.raises(ProviderFailed, match="seed: whatever is said"):
+            fitted(ALL_OPTIONS, route, stream=False)
 
 
 class TestOfAModel:

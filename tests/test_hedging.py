@@ -145,11 +145,15 @@ class TestWhole:
         async def busy(asked: Asked) -> web.StreamResponse:
             return refusal(503)
 
-        async with stage(in_turn(busy, answer_well), tmp_path, retries=Retries(attempts=2)) as on:
+        async with stage(in_turn(busy, never), tmp_path, retries=Retries(attempts=2)) as on:
             asking = on.ask()
             await until(lambda: on.told)
             await on.clock.advance(60.0)
-            assert await asking == "fine"
+            await on.upstream.wait_asked(2)
+            await on.clock.advance(10 * LATE_S)
+            asking.cancel()
+            await asyncio.wait({asking})
+        assert len(on.upstream.asked) == 2, "nor is the next one hedged: a call is, once"
         assert not [event for event in on.told if isinstance(event, HedgeMade)]
 
     async def test_one_that_fails_leaves_it_to_the_other(self, tmp_path: Path) -> None:
@@ -246,13 +250,18 @@ class TestWhole:
         assert made.after_s == pytest.approx(1.0)
 
     async def test_true_hedges_nothing_before_twenty_are_known(self, tmp_path: Path) -> None:
-        async with stage(never, tmp_path) as on:
+        async def only_nineteen(asked: Asked) -> web.StreamResponse:
+            return await never(asked) if asked.number == 20 else good()
+
+        async with stage(only_nineteen, tmp_path) as on:
+            for _ in range(19):
+                assert await on.ask(Terms()) == "fine"
             asking = on.ask(Terms(hedge=True))
-            await on.upstream.wait_asked(1)
+            await on.upstream.wait_asked(20)
             await on.clock.advance(1000.0)
             asking.cancel()
             await asyncio.wait({asking})
-        assert len(on.upstream.asked) == 1
+        assert len(on.upstream.asked) == 20
 
 
 async def given_room(on: Stage) -> None:
