@@ -263,18 +263,26 @@ class TestSizes:
             caller.hear(caller.send(now_s, guess), {}, now_s, Usage(input_tokens=tokens, output_tokens=1))
         assert self.owed(caller, now_s + 6_000, guess=4_000) == pytest.approx(2_000, rel=0.05)
 
-    def test_what_the_input_was_less_is_given_back_and_what_it_was_more_is_owed(self) -> None:
-        for tokens in (2_000, 6_000):
-            caller = Caller(Limits(tokens_per_min=60_000))
-            caller.hear(caller.send(NOW_S, 4_000), {}, NOW_S, Usage(input_tokens=tokens, output_tokens=1))
-            assert caller.wait_s(NOW_S, tokens=100_000) * 980 == pytest.approx(tokens)
+    @pytest.mark.parametrize("tokens", [2_000, 6_000])
+    def test_what_the_input_was_less_is_given_back_and_what_it_was_more_is_owed(self, tokens: int) -> None:
+        caller = Caller(Limits(tokens_per_min=60_000))
+        now_s = self.answered(caller, [Usage(input_tokens=4_000, output_tokens=1)], guess=4_000) + 600
+        caller.hear(caller.send(now_s, 4_000), {}, now_s, Usage(input_tokens=tokens, output_tokens=1))
+        assert caller.wait_s(now_s, tokens=100_000) * 980 == pytest.approx(tokens)
+
+    @pytest.mark.parametrize(("tokens", "owed"), [(2_000, 4_000), (6_000, 6_000)])
+    def test_of_a_first_guess_nothing_is_given_back(self, tokens: int, owed: int) -> None:
+        caller = Caller(Limits(tokens_per_min=60_000))
+        caller.hear(caller.send(NOW_S, 4_000), {}, NOW_S, Usage(input_tokens=tokens, output_tokens=1))
+        assert caller.wait_s(NOW_S, tokens=100_000) * 980 == pytest.approx(owed)
 
     def test_tokens_of_the_answer_that_were_not_used_are_given_back_where_they_count_at_the_end(self) -> None:
         for counted, owed in (("arrival", 4_100), ("end", 300)):
             caller = Caller(Limits(tokens_per_min=60_000, tokens_counted="end" if counted == "end" else None))
+            now_s = self.answered(caller, [Usage(100, 4_000)], guess=100, most=4_000) + 600
             usage = Usage(input_tokens=100, output_tokens=150, reasoning_tokens=50)
-            caller.hear(caller.send(NOW_S, 100, 4_000), {}, NOW_S, usage)
-            assert caller.wait_s(NOW_S, tokens=100_000) * 980 == pytest.approx(owed)
+            caller.hear(caller.send(now_s, 100, 4_000), {}, now_s, usage)
+            assert caller.wait_s(now_s, tokens=100_000) * 980 == pytest.approx(owed)
 
     def test_where_they_count_at_the_end_answers_are_reckoned_at_their_mean(self) -> None:
         caller = Caller(Limits(tokens_per_min=60_000, tokens_counted="end"))
@@ -292,8 +300,8 @@ class TestSizes:
         usage = Usage(
             input_tokens=100, cached_tokens=600, cache_write_5m_tokens=200, cache_write_1h_tokens=100
         )
-        caller.hear(caller.send(NOW_S, 1_000), {}, NOW_S, usage)
-        assert caller.wait_s(NOW_S, tokens=100_000) * 980 == pytest.approx(counted)
+        now_s = self.answered(caller, [usage], guess=1_000)
+        assert self.owed(caller, now_s + 600, guess=1_000) == pytest.approx(counted)
 
     @pytest.mark.parametrize("usage", [None, Usage()])
     def test_an_answer_that_states_no_usage_is_what_it_was_reckoned_at(self, usage: Usage | None) -> None:
@@ -337,9 +345,25 @@ class TestAccounting:
         assert self.run(Caller(), lambda _, used: 200 * used).counts_at_end
         assert self.run(Caller(), untouched).counts_at_end
 
+    def test_then_what_was_sent_is_owed_at_what_it_uses(self) -> None:
+        caller = Caller()
+        tickets = [caller.send(NOW_S, 100, self.MOST) for _ in range(20)]
+        told = openai("tokens", self.TOKENS, self.TOKENS)
+        for ticket in tickets[:2]:
+            caller.hear(ticket, told, NOW_S + 1, Usage(input_tokens=100, output_tokens=100))
+        assert caller.wait_s(NOW_S + 1, tokens=980) == pytest.approx((20 * 1_100 - 1_000) / 980, rel=0.01)
+        caller.hear(tickets[2], told, NOW_S + 1, Usage(input_tokens=100, output_tokens=100))
+        assert caller.wait_s(NOW_S + 1, tokens=980) == pytest.approx((20 * 200 - 1_000) / 980, rel=0.05)
+
     def test_three_answers_say_it(self) -> None:
         assert not self.run(Caller(), lambda _, used: 200 * used, answers=2).counts_at_end
         assert self.run(Caller(), lambda _, used: 200 * used, answers=3).counts_at_end
+
+    def test_what_does_not_hold_the_request_itself_was_not_charged_on_arrival(self) -> None:
+        """Though others had used half of it before, so that nothing is known of what is gone."""
+        caller = Caller()
+        assert not self.run(caller, lambda sent, _: 30_000 + 1_100 * sent).counts_at_end
+        assert self.run(caller, lambda sent, _: 500.0 + 0 * sent, answers=3, after_s=30).counts_at_end
 
     def test_others_who_use_the_key_make_it_no_clearer(self) -> None:
         assert not self.run(Caller(), lambda _, used: 30_000 + 200 * used).counts_at_end
@@ -351,7 +375,7 @@ class TestAccounting:
     def test_refusals_take_it_back_and_then_it_takes_more(self) -> None:
         caller = Caller()
         assert self.run(caller, lambda _, used: 200 * used).counts_at_end
-        for number in range(3):
+        for number in range(6):
             now_s = NOW_S + 100 + number
             ticket = caller.send(now_s, 100, self.MOST)
             caller.allowance.refused(ticket, "rate_limited", None, now_s)

@@ -8,7 +8,7 @@ from greenroom.actors.settings import TokensCounted
 _IDLE_S = 60.0
 """After so long every window of a minute is whole again, whichever way it is kept."""
 _VOTES = 3
-_DOUBTS = 3.0
+_DOUBTS = 6.0
 _DOUBT_ALLAYED = 0.02
 _NOTHING: Amounts = (0, 0.0, 0.0, 0.0)
 
@@ -28,7 +28,7 @@ class Accounting:
     Giving unused tokens back to the first kind brings refusals, not giving them back leaves the allowance of the second kind
     unused. So each is taken for the first kind until it shows. What is said to be left is as of a request's arrival.
     Counted from a moment when the server's account was whole, under the first kind at least what was sent is gone, less
-    what a minute's bucket has got back meanwhile; under the second at most what was used. Where these two lie apart, an
+    what a minute's bucket has got back meanwhile, and always the request itself; under the second at most what was used. Where these two lie apart, an
     answer votes for the nearer one. Refusals take the second verdict back.
 
     Args:
@@ -70,6 +70,11 @@ class Accounting:
         """What was sent since the account was whole, and when that was."""
         return _less(self.sent, self._sent_then), self._whole_s
 
+    @property
+    def used_since_whole(self) -> tuple[Amounts, float]:
+        """What was used since then by requests that have ended, and when that was."""
+        return _less(self.used, self._used_then), self._whole_s
+
     def send(self, amounts: Amounts, now_s: float, *, idle: bool) -> None:
         """A request goes out; `idle`: no other is in flight."""
         if idle and now_s - self._active_s > _IDLE_S:
@@ -84,16 +89,20 @@ class Accounting:
         self._doubts = max(0.0, self._doubts - _DOUBT_ALLAYED)
         self.used = _sum(self.used, amounts)
 
-    def told(self, counted: Counted, limit: float, gone: float, then: Standing) -> None:
+    def told(self, counted: Counted, limit: float, gone: float, own: float, then: Standing) -> None:
         """The server's word: so much of a limit was gone when a request arrived.
 
         Args:
             counted: what the limit counts.
             limit: a minute's.
             gone: of it.
+            own: what the request itself was reckoned at.
             then: how the account stood at that moment.
         """
         if self.at_end or not self._is_open:
+            return
+        if gone + 1.0 < own / 2:  # it is not in it, and it would be, had it been charged
+            self._vote(at_end=True)
             return
         most = then.sent[counted] - self._sent_then[counted]
         if not most > 0.0 or gone > most * 1.25 + 1.0:
@@ -102,7 +111,10 @@ class Accounting:
         by_end = then.used[counted] - self._used_then[counted]
         if by_arrival <= 0.0 or by_arrival - by_end < 0.2 * by_arrival:
             return
-        self._votes = self._votes + 1 if gone * 2 < by_arrival + by_end else 0
+        self._vote(at_end=gone * 2 < by_arrival + by_end)
+
+    def _vote(self, *, at_end: bool) -> None:
+        self._votes = self._votes + 1 if at_end else 0
         self.at_end = self._votes >= self._votes_needed
 
     def refused(self) -> None:
@@ -114,7 +126,8 @@ class Accounting:
             self.at_end = False
             self._doubts = 0.0
             self._votes_needed *= 4
-            self._whole_s = float("-inf")  # nothing is learned before the account is whole again
+            self._votes = 0
+            self._whole_s = float("-inf")  # it is not known any more since when the account was whole
 
 
 def _sum(one: Amounts, other: Amounts) -> Amounts:

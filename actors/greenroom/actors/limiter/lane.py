@@ -18,11 +18,15 @@ _TOKENS = frozenset({Counted.TOKENS, Counted.OUTPUT})
 
 
 class Grant(Standing, gc=False):
-    """A permit: what it was reckoned at, and how the account stood when it was given."""
+    """A permit: what it was reckoned at, and how the account stood when it was given.
+
+    `by_sizes`: it was reckoned at what earlier requests turned out to be, not at a guess and the most that may be.
+    """
 
     admit: Admit
     lane: "Lane"
     amounts: Amounts
+    by_sizes: bool
 
 
 class Lane:
@@ -94,7 +98,7 @@ class Lane:
         self._in_flight += 1
         for rate in self.rates:
             rate.take(amounts, now_s)
-        return Grant(now_s, accounting.sent, accounting.used, admit, self, amounts)
+        return Grant(now_s, accounting.sent, accounting.used, admit, self, amounts, self._sizes.answers > 0)
 
     def end(self, grant: Grant, usage: Usage | None, now_s: float) -> Amounts | None:
         """Count what a request took as its answer tells it; None: it tells nothing.
@@ -113,6 +117,10 @@ class Lane:
         _, _, reckoned_in, reckoned_out = grant.amounts
         more_in = tokens_in - reckoned_in
         more_out = tokens_out - reckoned_out if self._accounting.at_end else 0.0
+        if not grant.by_sizes:
+            # What was never charged is not given back: later requests are reckoned at less already, and what was left
+            # over in one window is not there in the next.
+            more_in, more_out = max(0.0, more_in), max(0.0, more_out)
         more = (0, more_in + more_out, more_in, more_out)
         for rate in self.rates:
             rate.correct(more, now_s)
@@ -153,12 +161,24 @@ class Lane:
         counted, accounting = rate.counted, self._accounting
         gone = min(max(0.0, rate.limit_per_min - left), rate.limit_per_min)
         if counted in _TOKENS:
-            accounting.told(counted, rate.limit_per_min, gone, grant)
+            before = accounting.at_end
+            accounting.told(counted, rate.limit_per_min, gone, grant.amounts[counted], grant)
             if accounting.at_end:
+                if not before:
+                    self._reckon_anew(now_s)
                 # What is in flight is not in it yet.
                 rate.distrust()
                 return
         rate.told(gone, accounting.sent[counted] - grant.sent[counted], grant.at_s)
+
+    def _reckon_anew(self, now_s: float) -> None:
+        """Tokens turn out to count at the end: what was sent is owed at what it used, or is likely to use."""
+        used, since_s = self._accounting.used_since_whole
+        tokens_in, tokens_out = self._sizes.input_mean, self._sizes.output_mean
+        likely = (1.0, tokens_in + tokens_out, tokens_in, tokens_out)
+        for rate in self.rates:
+            if rate.counted in _TOKENS and self._sizes.answers:
+                rate.owe(used[rate.counted] + self._in_flight * likely[rate.counted], since_s, now_s)
 
     def freeze(self, until_s: float) -> None:
         """Send nothing before a moment, nor before one that was said earlier."""

@@ -28,6 +28,11 @@ class Sizes(Struct, gc=False):
         """What is likely to be answered; the most that may be, while nothing is known."""
         return min(most, self.output_mean) if self.answers else float(most)
 
+    @property
+    def input_mean(self) -> float:
+        """Of requests that were answered."""
+        return self._counted
+
     def counted(self, usage: Usage) -> tuple[int, int]:
         """Input and output tokens of an answer, as limits count them."""
         tokens_in = (
