@@ -51,8 +51,12 @@ class House:
 
     async def wait_for_room(self, count: int) -> None:
         """Until so many wait for room."""
-        while len(cast("Any", await self.system.get_state(self.ref))["_waiting"]) != count:  # noqa: ASYNC110 - as `until`
+        while len((await self.state())["_waiting"]) != count:  # noqa: ASYNC110 - as `until`
             await asyncio.sleep(0)
+
+    async def state(self) -> dict[str, Any]:
+        """The actor's."""
+        return cast("dict[str, Any]", await self.system.get_state(self.ref))
 
     def done(self, ticket: int, outcome: str = "ok") -> None:
         self.loaded.give_back(ticket, self.clock.monotonic(), outcome)
@@ -192,14 +196,11 @@ async def test_one_that_nobody_asks_is_unloaded(furnish: Furnish) -> None:
 
 async def test_one_that_is_loaded_anew_has_one_timer(furnish: Furnish) -> None:
     house = await furnish(idle_s=100.0)
-    for ticket in range(3):
-        using = asyncio.create_task(house.use(ticket, "one"))
-        while not using.done():
-            await house.clock.advance(0.1)
-        if ticket < 2:
-            await house.die("one")
-    await house.clock.advance(350.0)
-    assert house.clock.pending == 1, "the others were those of processes that are gone"
+    await house.use(1, "one")
+    await house.die("one")
+    await house.use(2, "one")
+    await house.clock.advance(250.0)
+    assert house.clock.pending == 1, "the other was that of a process that is gone"
 
 
 async def test_no_more_are_loaded_than_may_be_and_the_idle_one_makes_room(furnish: Furnish) -> None:
@@ -207,6 +208,7 @@ async def test_no_more_are_loaded_than_may_be_and_the_idle_one_makes_room(furnis
     await house.use(1, "one")
     waits = [asyncio.create_task(house.use(ticket, "two")) for ticket in (2, 3)]
     await house.wait_for_room(2)
+    assert not house.loaded.models["one"].stopping, "somebody uses it"
     behind = asyncio.create_task(house.use(4, "one"))
     await house.wait_for_room(3)
     one = house.loaded.models["one"].process
@@ -304,17 +306,18 @@ async def test_one_to_which_a_connection_was_cut_is_looked_after_first(furnish: 
     assert {one.base_url for one in served} == {house.loaded.models["one"].process.base_url}
 
 
-async def test_who_gives_up_waiting_uses_nothing(furnish: Furnish) -> None:
+@pytest.mark.parametrize("where", ["_aside", "_starting"])
+async def test_who_gives_up_waiting_uses_nothing(furnish: Furnish, where: str) -> None:
     house = await furnish()
     using = asyncio.create_task(house.use(1, "one"))
-    while not house.clock.pending and "one" not in house.loaded.models:
+    while "one" not in (await house.state())[where]:  # noqa: ASYNC110 - as `until`
         await asyncio.sleep(0)
-        using.cancel()
-        if using.done():
-            break
+    using.cancel()
+    await asyncio.wait([using])
     house.done(1)
     await house.use(2, "one")
     assert house.loaded.models["one"].users == 1
+    assert list(house.loaded.users) == [2]
 
 
 async def test_models_outlive_their_actor(furnish: Furnish) -> None:
