@@ -294,6 +294,15 @@ class TestDeadlines:
         desk.ask(1, in_s=-1.0)
         assert await desk.advance(0.0) == [1]
 
+    async def test_before_the_first_answer_nothing_is_certain(self, hall: Hall) -> None:
+        desk = await hall.open(Limits())
+        await desk.asks(*range(8))
+        waits = desk.ask(100, in_s=0.5)
+        await settle()
+        assert not waits.done()
+        desk.allowance.observe(0, {}, hall.clock.monotonic())
+        assert 100 in await desk.release(0)
+
     async def test_while_only_a_slot_is_lacking_nothing_is_certain(self, hall: Hall) -> None:
         desk = await hall.open(Limits(concurrency=1))
         await desk.asks(1)

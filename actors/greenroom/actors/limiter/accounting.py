@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from greenroom.actors.limiter.gcra import Amounts, Counted
+from greenroom.actors.limiter.gcra import NOTHING, Amounts, Counted
 from greenroom.actors.settings import TokensCounted
 
 _IDLE_S = 60.0
@@ -10,7 +10,6 @@ _IDLE_S = 60.0
 _VOTES = 3
 _DOUBTS = 6.0
 _DOUBT_ALLAYED = 0.02
-_NOTHING: Amounts = (0, 0.0, 0.0, 0.0)
 
 
 class Standing(Struct, gc=False):
@@ -58,8 +57,8 @@ class Accounting:
     def __init__(self, now_s: float, tokens_counted: TokensCounted | None = None) -> None:
         self.at_end = tokens_counted == "end"
         self._is_open = tokens_counted is None
-        self.sent = self._sent_then = _NOTHING
-        self.used = self._used_then = _NOTHING
+        self.sent = self._sent_then = NOTHING
+        self.used = self._used_then = NOTHING
         self._whole_s = self._active_s = now_s
         self._votes = 0
         self._votes_needed = _VOTES

@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from greenroom.actors.kernel import Actor, ReplyTo, Timer, handles
 from greenroom.actors.limiter.allowance import Allowance
+from greenroom.actors.limiter.gcra import NOTHING, Amounts
 from greenroom.actors.limiter.lane import Lane
 from greenroom.actors.limiter.messages import (
     Admit,
@@ -62,9 +63,8 @@ class Limiter(Actor):
         if len(queue.entries) >= _MAX_WAITING:
             reply_to.refuse(TooManyWaiting(f"{len(queue.entries)} calls wait for {self._provider}"))
             return
-        wait_s = allowance.behind_s(queue.ahead(message, lane), lane, amounts, now_s)
-        if self._is_late(message, now_s, wait_s):
-            reply_to.refuse(self._cannot_start(message, now_s, wait_s))
+        if late := self._late(message, lane, amounts, queue.ahead(message, lane), now_s):
+            reply_to.refuse(late)
             return
         queue.push(Entry(message, reply_to, lane, amounts), now_s)
         self._admit_waiting()
@@ -129,9 +129,9 @@ class Limiter(Actor):
                     allowance.grant(admit, lane, amounts, now_s)
                     entry.reply_to.reply(Permit(admit.ticket))
                 return None
-            if wait_s < _NEVER_S and self._is_late(admit, now_s, wait_s):
+            if late := self._late(admit, lane, amounts, NOTHING, now_s):
                 self._queue.remove(admit.ticket)
-                entry.reply_to.refuse(self._cannot_start(admit, now_s, wait_s))
+                entry.reply_to.refuse(late)
                 return None
             least_s = min(least_s, wait_s)
             if not own_s:
@@ -139,12 +139,15 @@ class Limiter(Actor):
             blocked.append(lane)
         return least_s
 
-    def _is_late(self, admit: Admit, now_s: float, wait_s: float) -> bool:
-        return admit.deadline_s is not None and now_s + wait_s > admit.deadline_s
-
-    def _cannot_start(self, admit: Admit, now_s: float, wait_s: float) -> CannotStart:
-        assert admit.deadline_s is not None
-        return CannotStart(self._provider, wait_s, admit.deadline_s - now_s)
+    def _late(
+        self, admit: Admit, lane: Lane, amounts: Amounts, ahead: Amounts, now_s: float
+    ) -> CannotStart | None:
+        """The refusal of a request that cannot start in time, by what is certain: an answer may come or end any moment."""
+        if admit.deadline_s is None:
+            return None
+        wait_s = self._allowance.behind_s(ahead, lane, amounts, now_s)
+        left_s = admit.deadline_s - now_s
+        return CannotStart(self._provider, wait_s, left_s) if wait_s > left_s else None
 
     def _wake_at(self, due_s: float, delay_s: float) -> None:
         """Set the timer, unless it rings no later already; an early one finds nothing to do and sets the next."""

@@ -30,6 +30,7 @@ class Counted(IntEnum):
 
 Amounts = tuple[float, float, float, float]
 """A request's 1, its tokens, and of these the input's and the output's."""
+NOTHING: Amounts = (0.0, 0.0, 0.0, 0.0)
 
 
 class Gcra:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from greenroom.actors.kernel import ReplyTo
-from greenroom.actors.limiter.gcra import Amounts, Counted
+from greenroom.actors.limiter.gcra import NOTHING, Amounts, Counted
 from greenroom.actors.limiter.lane import Lane
 from greenroom.actors.limiter.messages import INTERACTIVE, Admit, Permit
 
@@ -21,7 +21,6 @@ _AGEING_S = 5.0
 _REQUEST_TOKENS = 100.0
 """What a request counts as beside its tokens, where tenants are compared."""
 _SPARE = 64
-_NOTHING: Amounts = (0, 0.0, 0.0, 0.0)
 
 
 class Entry(Struct, gc=False, eq=False):
@@ -54,7 +53,7 @@ class _Class:
         return sum(map(len, self._heaps.values()))
 
     def ahead(self, lane: Lane, tenant: str) -> Amounts:
-        return self._ahead.get((lane, tenant), _NOTHING)
+        return self._ahead.get((lane, tenant), NOTHING)
 
     def push(self, entry: Entry, number: int, now_s: float) -> None:
         tenant, lane, tags = entry.admit.tenant, entry.lane, self._tags
@@ -103,7 +102,7 @@ class _Class:
     def _count(self, entry: Entry, sign: int) -> None:
         self.size += sign
         key, (requests, tokens, tokens_in, tokens_out) = (entry.lane, entry.admit.tenant), entry.amounts
-        ahead = self._ahead.get(key, _NOTHING)
+        ahead = self._ahead.get(key, NOTHING)
         if ahead[0] + sign * requests <= 0:
             del self._ahead[key]
         else:
