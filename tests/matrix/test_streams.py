@@ -338,6 +338,23 @@ async def test_r3_whoever_accepts_and_says_nothing_is_left(
     assert (outcome.kind, events) == ("timeout", [outcome] if streamed else [])
 
 
+async def test_r4_who_begins_to_talk_rubbish_is_left(wire: WireName, tmp_path: Path) -> None:
+    recorded = written_down(wire)
+    first, _ = ends_of_pieces(wire, recorded)
+    text = text_of(events_of(codec_of(wire).stream_decoder(), [recorded.body[:first]]))
+    rubbish = recorded.head + recorded.body[:first] + b"data: <html>\n\n<html>\n"
+    async with (
+        raw_server(says_then_waits(rubbish)) as server,
+        Runtime(configured(wire, server.base_url, tmp_path), environ={}) as rt,
+    ):
+        events, outcome = await told(rt, PROMPT, streamed=True)
+        # Nobody else closes the connection: it is ours to.
+        await asyncio.wait_for(server.closed.wait(), 10)
+        await given_back(rt)
+    assert isinstance(outcome, ProviderError)
+    assert (outcome.kind, text_of(events), events[-1]) == ("protocol", text, outcome)
+
+
 async def test_r5_who_leaves_in_mid_stream_takes_everything_along(wire: WireName, tmp_path: Path) -> None:
     recorded = written_down(wire)
     first, _ = ends_of_pieces(wire, recorded)
