@@ -6,7 +6,7 @@ from greenroom.actors.asks import Asker
 from greenroom.actors.cache import CachingAsker, ResponseCache
 from greenroom.actors.kernel import ActorRef, Clock
 from greenroom.actors.settings import CacheSettings
-from greenroom.actors.tools import ToolAsker
+from greenroom.actors.tools import ToolAsker, ToolRunner
 from greenroom.runtime.options import Asked
 
 _TOOL_THREADS = 40
@@ -35,5 +35,6 @@ class Askers:
             asker = CachingAsker(asker, self.cache, self._catalog)
         if asked.toolbox is not None:
             # Each round is looked for by itself, so that tools run anew even where all answers are kept.
-            asker = ToolAsker(asker, self._clock, asked.toolbox, asked.tool_terms, self._threads)
+            runner = ToolRunner(asked.toolbox, asked.tool_terms, self._clock, self._threads)
+            asker = ToolAsker(asker, runner)
         return asker

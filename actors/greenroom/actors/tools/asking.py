@@ -1,17 +1,13 @@
 """Ask, run the tools that the answer asks for, and ask again with what they gave, until an answer asks for none."""
 
-import anyio
-
 from greenroom.actors.asks import Asker, Asks
 from greenroom.actors.call import Reply, Terms
 from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import ProviderFailed
-from greenroom.actors.kernel import Clock
 from greenroom.actors.providers import ChatRequest
-from greenroom.actors.tools.running import ToolTerms
+from greenroom.actors.tools.running import ToolRunner
 from greenroom.actors.tools.streaming import ToolStream
 from greenroom.actors.tools.talk import Talk
-from greenroom.actors.tools.tool import Toolbox
 
 
 class ToolAsker:
@@ -19,25 +15,12 @@ class ToolAsker:
 
     Args:
         asker: who asks.
-        clock: time.
-        toolbox: what may be called.
-        terms: how it is run.
-        threads: where plain functions run.
+        runner: what runs.
     """
 
-    def __init__(
-        self,
-        asker: Asker,
-        clock: Clock,
-        toolbox: Toolbox,
-        terms: ToolTerms,
-        threads: anyio.CapacityLimiter,
-    ) -> None:
+    def __init__(self, asker: Asker, runner: ToolRunner) -> None:
         self._asker = asker
-        self._clock = clock
-        self._toolbox = toolbox
-        self._terms = terms
-        self._threads = threads
+        self._runner = runner
 
     async def chat(self, request: ChatRequest, terms: Terms) -> Reply:
         """Ask until an answer asks for no tool that runs here. `terms` are of all asks together; see `Asks`.
@@ -72,11 +55,4 @@ class ToolAsker:
 
     def _begin(self, request: ChatRequest, terms: Terms) -> Talk:
         """The beginning of one question, from which on its time counts."""
-        return Talk(
-            request,
-            self._toolbox,
-            self._terms,
-            asks=Asks(self._clock, terms),
-            clock=self._clock,
-            threads=self._threads,
-        )
+        return Talk(request, Asks(self._runner.clock, terms), self._runner)

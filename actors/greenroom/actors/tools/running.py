@@ -45,37 +45,35 @@ class ToolCallInvalid(ProviderFailed):
         self.call = call
 
 
+class ToolRunner(Struct, frozen=True):
+    """What runs the calls of one question's answers: which tools, on which terms, by which clock, and where plain
+    functions wait for a thread.
+    """
+
+    toolbox: Toolbox
+    terms: ToolTerms
+    clock: Clock
+    threads: anyio.CapacityLimiter
+
+
 class Running:
     """Calls that run. Whoever makes one must `aclose` it, which cancels what has not ended.
 
     Args:
-        toolbox: whose tools are called.
         calls: what a model asked for, each with an id of its own.
         reply: the answer that they are of, for errors.
-        terms: how.
+        runner: what runs them.
         left_s: the most that any of them may take, in seconds; None: what the terms and the tool say.
-        clock: time, for durations.
-        threads: where plain functions run.
     """
 
     def __init__(
-        self,
-        toolbox: Toolbox,
-        calls: tuple[ToolCall, ...],
-        reply: Reply,
-        terms: ToolTerms,
-        *,
-        left_s: float | None,
-        clock: Clock,
-        threads: anyio.CapacityLimiter,
+        self, calls: tuple[ToolCall, ...], reply: Reply, runner: ToolRunner, left_s: float | None
     ) -> None:
-        self._toolbox = toolbox
         self._reply = reply
-        self._terms = terms
+        self._runner = runner
+        self._terms = runner.terms
         self._left_s = left_s
-        self._clock = clock
-        self._threads = threads
-        self._room = asyncio.Semaphore(terms.max_parallel_tools)
+        self._room = asyncio.Semaphore(runner.terms.max_parallel_tools)
         self._order = [asyncio.create_task(self._one(call, number)) for number, call in enumerate(calls)]
         self._pending = set(self._order)
         self._ended: deque[asyncio.Task[ToolResult]] = deque()
@@ -108,19 +106,18 @@ class Running:
 
     async def _one(self, call: ToolCall, number: int) -> ToolResult:
         async with self._room:
-            began_s = self._clock.monotonic()
+            now_s = self._runner.clock.monotonic
+            began_s = now_s()
             output, failed = await self._output(call, number)
-        return ToolResult(
-            call.id, call.name, call.arguments, output, failed, self._clock.monotonic() - began_s
-        )
+        return ToolResult(call.id, call.name, call.arguments, output, failed, now_s() - began_s)
 
     async def _output(self, call: ToolCall, number: int) -> tuple[str, bool]:
-        tool = self._toolbox.tools.get(call.name)
+        tools = self._runner.toolbox.tools
+        tool = tools.get(call.name)
         if number >= MAX_CALLS:
             return self._invalid(call, f"more than {MAX_CALLS} calls at once are not run"), True
         if tool is None:
-            names = ", ".join(self._toolbox.tools)
-            return self._invalid(call, f"there is no tool {call.name}; there are {names}"), True
+            return self._invalid(call, f"there is no tool {call.name}; there are {', '.join(tools)}"), True
         try:
             arguments = tool.arguments(call.arguments)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -141,7 +138,7 @@ class Running:
 
         try:
             async with limit:
-                return await tool.run(arguments, self._threads, begin_anew), False
+                return await tool.run(arguments, self._runner.threads, begin_anew), False
         except asyncio.CancelledError:
             if task.cancelling():
                 raise

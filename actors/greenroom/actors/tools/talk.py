@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 
-import anyio
 import msgspec
 from msgspec import structs
 
 from greenroom.actors.asks import Asks
 from greenroom.actors.call import Reply
 from greenroom.actors.events import ProviderError, ProviderFailed, ToolCall, ToolResult
-from greenroom.actors.kernel import Clock
 from greenroom.actors.providers import ChatRequest, FunctionCall, Message, RequestedTool
-from greenroom.actors.tools.running import Running, ToolTerms
-from greenroom.actors.tools.tool import Toolbox
+from greenroom.actors.tools.running import Running, ToolRunner
 
 _ENDED_EARLY = frozenset({"length", "content_filter"})
 
@@ -33,29 +30,14 @@ class Talk:
 
     Args:
         request: the question, with its tools.
-        toolbox: what runs here.
-        tool_terms: how it runs.
         asks: what the asks share.
-        clock: time.
-        threads: where plain functions run.
+        runner: what runs here.
     """
 
-    def __init__(
-        self,
-        request: ChatRequest,
-        toolbox: Toolbox,
-        tool_terms: ToolTerms,
-        *,
-        asks: Asks,
-        clock: Clock,
-        threads: anyio.CapacityLimiter,
-    ) -> None:
+    def __init__(self, request: ChatRequest, asks: Asks, runner: ToolRunner) -> None:
         self.request = request
         self.asks = asks
-        self._toolbox = toolbox
-        self._terms = tool_terms
-        self._clock = clock
-        self._threads = threads
+        self._runner = runner
         self._rounds = 0
         self._results: tuple[ToolResult, ...] = ()
         self._messages: tuple[Message, ...] = ()
@@ -72,24 +54,16 @@ class Talk:
         if (
             not calls
             or reply.finish_reason in _ENDED_EARLY
-            or any(call.name in self._toolbox.others for call in calls)
+            or any(call.name in self._runner.toolbox.others for call in calls)
         ):
             return None
         calls = self._named(calls)
-        if self._rounds >= self._terms.max_rounds:
+        if self._rounds >= self._runner.terms.max_rounds:
             raise self._exceeded(reply)
         self.asks.check_time()
         self._rounds += 1
         self._messages += (_said(reply, calls),)
-        return Running(
-            self._toolbox,
-            calls,
-            reply,
-            self._terms,
-            left_s=self.asks.left_s,
-            clock=self._clock,
-            threads=self._threads,
-        )
+        return Running(calls, reply, self._runner, self.asks.left_s)
 
     def tell(self, results: Sequence[ToolResult]) -> None:
         """Have the next ask tell the model what its tools gave."""
