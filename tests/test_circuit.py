@@ -166,6 +166,17 @@ async def test_the_time_that_callers_give_does_not_open_it(tmp_path: Path) -> No
         assert len(upstream.asked) == 13
 
 
+async def test_answers_that_are_cut_do_not_open_it(tmp_path: Path) -> None:
+    async def cut_off(asked: Asked) -> web.StreamResponse:
+        cut(asked)
+        return await answer_well(asked)
+
+    async with Upstream(cut_off) as upstream, running(upstream.base_url, tmp_path) as rt:
+        for _ in range(15):
+            await fail(rt, "connection")
+        assert len(upstream.asked) == 15
+
+
 async def test_nobody_there_opens_it(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
