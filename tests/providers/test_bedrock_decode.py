@@ -214,6 +214,13 @@ def test_what_breaks_in_mid_stream_is_the_last_event(before: bytes, body: bytes,
         assert not any(isinstance(each, Finished) for each in events)
 
 
+@pytest.mark.parametrize("body", [TEXT, stop("end_turn"), event("metadata", {}), event("novelty", {})])
+def test_nothing_may_come_before_the_message(body: bytes) -> None:
+    (error,) = events_of(CODEC.stream_decoder(), [body + START + TEXT + stop("end_turn")])
+    assert isinstance(error, ProviderError)
+    assert (error.kind, "before messageStart" in error.message) == ("protocol", True)
+
+
 @pytest.mark.parametrize("total", [0, 15, 2**24 + 1, 2**32 - 1])
 def test_a_length_that_cannot_be_is_refused(total: int) -> None:
     lengths = struct.pack(">II", total, 0)
