@@ -84,6 +84,20 @@ async def test_who_cannot_start_in_time_is_told_at_once_and_nothing_is_sent_or_k
     assert len(upstream.asked) == 1
 
 
+async def test_another_model_takes_over_that_can_start_in_time(tmp_path: Path) -> None:
+    async with Upstream(answer_well) as slow, Upstream(answer_well) as quick:
+        configured = settings(slow.base_url, tmp_path, limits=Limits(requests_per_min=1))
+        other = structs.replace(configured.providers["acme"], base_url=quick.base_url, limits=Limits())
+        both = structs.replace(configured, providers={**configured.providers, "other": other})
+        async with Runtime(both, environ={}) as rt:
+            await rt.chat("acme/fast", "first", max_tokens=50)
+            reply = await rt.chat(
+                "acme/fast", "second", max_tokens=50, timeout_s=30.0, fallbacks=("other/fast",)
+            )
+            await given_back(rt)
+    assert (reply.provider, len(slow.asked), len(quick.asked)) == ("other", 1, 1)
+
+
 async def test_a_job_s_lines_wait_however_long_it_takes(tmp_path: Path) -> None:
     """Refused, one after another would be: the whole rest of the file, within seconds."""
     going_on = asyncio.Event()

@@ -17,7 +17,7 @@ from greenroom.actors.events import RETRYABLE, ErrorKind, ProviderError, Provide
 from greenroom.actors.exchange import Answer, ExchangeFailed, Send, StreamBody
 from greenroom.actors.kernel import ActorExited, ActorRef, Cast, Clock, Overloaded, Refused
 from greenroom.actors.ledger import Account, Budget, BudgetExceeded, Hold, Outbox, Settle
-from greenroom.actors.limiter import BATCH, Admit, Release
+from greenroom.actors.limiter import BATCH, Admit, CannotStart, Release
 from greenroom.actors.local import addressed
 from greenroom.actors.log import Log
 from greenroom.actors.pool import CircuitOpen, Lease, Outcome
@@ -305,6 +305,13 @@ class Attempts:
                 leased = await line.pool.call(lease, timeout=self._left_s(call))
         except CircuitOpen as refused:  # it opened meanwhile
             raise _open_circuit(refused) from refused
+        except CannotStart as late:
+            if not call.fallbacks:
+                raise
+            # Another model may start in time.
+            raise ProviderFailed(
+                ProviderError(kind="rate_limited", message=str(late), retry_after_s=late.wait_s)
+            ) from late
         except (TimeoutError, ActorExited) as error:
             raise unavailable(f"the limiter and pool of {way.route.provider}", error) from error
         attempt.granted = True
