@@ -4,6 +4,7 @@ import json
 from typing import Any, get_args, get_type_hints
 
 import pytest
+from tests.providers.oracles import needs, official, serving
 
 from greenroom.actors.providers import RejectedAnswer
 from greenroom.actors.providers.hosts import HOSTS
@@ -227,3 +228,69 @@ def test_bedrocks_models_are_those_that_answer_by_their_own_name() -> None:
     assert decode_listing(json.dumps({"inferenceProfileSummaries": [profile]}).encode()) == (
         ListedModel("us.anthropic.claude-opus-5-v1:0"),
     )
+
+
+@needs("anthropic")
+def test_anthropics_own_client_reads_the_same_of_a_list() -> None:
+    yes, no = {"supported": True}, {"supported": False}
+    kinds = dict.fromkeys(("adaptive", "between_tools", "disabled", "enabled"), yes)
+    model = {
+        "type": "model",
+        "id": "claude-opus-5",
+        "display_name": "Claude Opus 5",
+        "created_at": "2026-03-04T00:00:00Z",
+        "lifecycle": "deprecated",
+        "max_input_tokens": 1_000_000,
+        "max_tokens": 128_000,
+        "retires_at": "2027-03-04T00:00:00Z",
+        "capabilities": {
+            "batch": yes,
+            "citations": yes,
+            "code_execution": yes,
+            "context_management": no,
+            "effort": {"supported": True, "high": yes, "low": yes, "max": no, "medium": yes},
+            "image_input": no,
+            "pdf_input": no,
+            "server_tools": {"supported": True, "code_execution": yes, "web_search": yes},
+            "structured_outputs": yes,
+            "thinking": {"supported": True, "types": kinds},
+        },
+    }
+    body = json.dumps({"data": [model], "has_more": False, "first_id": None, "last_id": None}).encode()
+    with (
+        serving(body, "application/json") as http,
+        official("anthropic").Anthropic(api_key="k", http_client=http, max_retries=0) as client,
+    ):
+        (theirs,) = client.models.list().data
+    (ours,) = decode_listing(body)
+    can = theirs.capabilities
+    assert ours == ListedModel(
+        theirs.id,
+        theirs.max_input_tokens,
+        theirs.max_tokens,
+        theirs.retires_at.date().isoformat(),
+        Capabilities(
+            chat=True,
+            vision=can.image_input.supported,
+            json_schema=can.structured_outputs.supported,
+            reasoning=can.thinking.supported,
+            reasoning_effort=can.effort.supported,
+        ),
+    )
+
+
+@needs("openai")
+def test_openais_own_client_reads_the_same_of_a_list() -> None:
+    rows = [
+        {"id": "gpt-5-mini", "object": "model", "created": 1, "owned_by": "o", "shutdown_date": "2026-12-11"},
+        {"id": "gpt-6-luna", "object": "model", "created": 1, "owned_by": "o", "shutdown_date": None},
+    ]
+    body = json.dumps({"object": "list", "data": rows}).encode()
+    with (
+        serving(body, "application/json") as http,
+        official("openai").OpenAI(api_key="k", http_client=http, max_retries=0) as client,
+    ):
+        theirs = client.models.list().data
+    assert [(one.id, one.shutdown_date) for one in theirs] == [
+        (one.id, one.retires) for one in decode_listing(body)
+    ]
