@@ -59,7 +59,7 @@ REASONS: dict[WireName, dict[str, FinishReason]] = {
         "IMAGE_PROHIBITED_CONTENT": "content_filter",
         "IMAGE_RECITATION": "content_filter",
     },
-    "ollama": {"stop": "stop", "load": "stop", "unload": "stop", "length": "length"},
+    "ollama": {"": "stop", "stop": "stop", "load": "stop", "unload": "stop", "length": "length"},
     "bedrock-converse": {
         "end_turn": "stop",
         "stop_sequence": "stop",

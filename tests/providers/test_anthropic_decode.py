@@ -143,6 +143,27 @@ STREAMS: dict[str, tuple[bytes, Sequence[StreamEvent]]] = {
             Finished("stop"),
         ],
     ),
+    "a thought that begins with a word": (
+        START
+        + begin(0, "thinking", thinking="2 and ", signature="")
+        + delta(0, "thinking_delta", thinking="2")
+        + delta(0, "signature_delta", signature="EqQB")
+        + end(0)
+        + begin(1, "text", text="4")
+        + end(1)
+        + stop("end_turn"),
+        [
+            *STARTED,
+            ReasoningDelta("2 and 2"),
+            TextDelta("4"),
+            Usage(25, 15),
+            ReasoningState(
+                "anthropic-messages",
+                Raw(b'[{"type":"thinking","thinking":"2 and 2","signature":"EqQB"}]'),
+            ),
+            Finished("stop"),
+        ],
+    ),
     "a refusal that is explained": (
         START
         + TEXT
