@@ -28,6 +28,7 @@ TOOLS = structs.replace(PLAIN, tools=Raw(b'[{"type":"function","function":{"name
 SCHEMA = structs.replace(
     PLAIN, response_format=Raw(b'{"type":"json_schema","json_schema":{"name":"x","schema":{}}}')
 )
+JSON = structs.replace(PLAIN, response_format=Raw(b'{"type":"json_object"}'))
 ALL_LACKING = Capabilities(**dict.fromkeys(Capabilities.__struct_fields__, False))
 
 
@@ -98,6 +99,7 @@ def test_the_list_wins_over_the_table_and_the_configuration_over_both() -> None:
         ("vision", IMAGE, "image_url"),
         ("tools", TOOLS, "tools"),
         ("json_schema", SCHEMA, "response_format"),
+        ("json_object", JSON, "response_format"),
         ("temperature", structs.replace(PLAIN, temperature=0.2), "temperature"),
         ("temperature", structs.replace(PLAIN, top_p=0.2), "top_p"),
         ("penalties", structs.replace(PLAIN, presence_penalty=0.5), "presence_penalty"),
@@ -150,7 +152,7 @@ def test_what_a_model_lacks_is_refused_by_name_or_dropped(
         {"parallel_tool_calls": True},
         {"stop": ()},
         {"tools": Raw(b"[]")},
-        {"response_format": Raw(b'{"type":"json_object"}')},
+        {"response_format": Raw(b'{"type":"text"}')},
         {"max_tokens": 5},
     ],
 )

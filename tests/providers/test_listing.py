@@ -221,7 +221,7 @@ def test_bedrocks_models_are_those_that_answer_by_their_own_name() -> None:
         ),
         ListedModel(
             "amazon.nova-pro-v1:0",
-            capabilities=Capabilities(chat=True, embeddings=False, vision=True, streaming=True),
+            capabilities=Capabilities(chat=True, embeddings=False, vision=True),
         ),
     )
     profile = {"inferenceProfileId": "us.anthropic.claude-opus-5-v1:0", "inferenceProfileName": "US Opus"}

@@ -162,7 +162,6 @@ class Capabilities(_Section, frozen=True):
     parallel_tool_calls: bool | None = None
     json_schema: bool | None = None
     json_object: bool | None = None
-    streaming: bool | None = None
     reasoning: bool | None = None
     reasoning_effort: bool | None = None
     temperature: bool | None = None

@@ -20,7 +20,7 @@ Sources, November 2026:
 - Perplexity: https://docs.perplexity.ai/api-reference/chat-completions-post (no tools).
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -157,7 +157,7 @@ _MEND: Final = {
     "model": "ask a model that chats; `embed` is for this one",
     "image_url": "ask one that does, or AUTO with vision among its requirements",
     "tools": "ask one that does, or AUTO with tools among its requirements",
-    "response_format": "ask for json_object and check the answer, or ask AUTO with json_schema among its requirements",
+    "response_format": "ask one that does, or AUTO with json_schema among its requirements",
 }
 _FIELDS: Final = tuple(field.name for field in structs.fields(Capabilities))
 
@@ -275,23 +275,16 @@ def _unsupported(
     request: ChatRequest, lacks: tuple[str, ...], provider: str, model: str
 ) -> Iterator[tuple[str, str]]:
     """What the request asks of a model that lacks it: the option's name, and why it cannot be had."""
+    reader = RequestReader(request, provider, model)
     for lack in lacks:
-        if lack == "chat":
-            yield "model", "makes vectors, and answers nothing"
-        elif lack == "vision":
-            if _has_image(request):
-                yield "image_url", "takes no images"
-        elif lack == "tools":
-            if RequestReader(request, provider, model).tools():
-                yield "tools", "calls no functions"
-        elif lack == "json_schema":
-            if isinstance(RequestReader(request, provider, model).response_format(), JsonSchema):
-                yield "response_format", "holds its answers to no JSON Schema"
-        else:
-            for name in _OPTIONS.get(lack, ()):
-                value: object = getattr(request, name)
-                if value is not None and value not in _NO_DIFFERENCE.get(name, ()):
-                    yield name, f"takes no {name}"
+        if lack in _PARTS:
+            param, why, is_asked = _PARTS[lack]
+            if is_asked(reader):
+                yield param, why
+        for name in _OPTIONS.get(lack, ()):
+            value: object = getattr(request, name)
+            if value is not None and value not in _NO_DIFFERENCE.get(name, ()):
+                yield name, f"takes no {name}"
 
 
 def _has_image(request: ChatRequest) -> bool:
@@ -301,3 +294,21 @@ def _has_image(request: ChatRequest) -> bool:
         if type(message.content) is tuple
         for part in message.content
     )
+
+
+_PARTS: Final[dict[str, tuple[str, str, Callable[[RequestReader], bool]]]] = {
+    "chat": ("model", "makes vectors, and answers nothing", lambda _: True),
+    "vision": ("image_url", "takes no images", lambda reader: _has_image(reader.request)),
+    "tools": ("tools", "calls no functions", lambda reader: bool(reader.tools())),
+    "json_schema": (
+        "response_format",
+        "holds its answers to no JSON Schema",
+        lambda reader: isinstance(reader.response_format(), JsonSchema),
+    ),
+    "json_object": (
+        "response_format",
+        "has no JSON mode",
+        lambda reader: reader.response_format() == "json_object",
+    ),
+}
+"""Which part of a request each capability stands for: its name in errors, why it cannot be had, and whether it is asked."""

@@ -91,7 +91,6 @@ class _Entry(Struct, gc=False):
     inferenceTypesSupported: object = None  # noqa: N815
     inputModalities: object = None  # noqa: N815
     outputModalities: object = None  # noqa: N815
-    responseStreamingSupported: object = None  # noqa: N815
 
 
 class _Listing(Struct, gc=False):
@@ -193,7 +192,6 @@ def _capabilities(entry: _Entry) -> Capabilities:
             chat="TEXT" in entry.outputModalities,
             embeddings="EMBEDDING" in entry.outputModalities,
             vision="IMAGE" in takes if isinstance(takes, list) else None,
-            streaming=_flag(entry.responseStreamingSupported),
         )
     if isinstance(entry.supportedGenerationMethods, list):
         methods = cast("list[object]", entry.supportedGenerationMethods)
