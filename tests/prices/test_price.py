@@ -111,6 +111,15 @@ def test_a_cheaper_tier_is_held_at_the_standard_price() -> None:
     assert price.asked("flex").bound_pusd(10, 0) == 10
 
 
+def test_a_dearer_tier_that_falls_back_is_held_all_the_same() -> None:
+    """Some tiers end where a larger input begins, and the standard one goes on, dearer than they."""
+    large = ((100, rates(9 * 10**6, 9 * 10**6)),)
+    price = Price(rates(10**6, 10**6), large, served={"priority": Price(rates(2 * 10**6, 2 * 10**6))})
+    held = price.asked("priority")
+    assert held.bound_pusd(100, 0) == 200
+    assert held.bound_pusd(101, 0) == price.cost_pusd(Usage(101)) == 909
+
+
 def test_fees_of_searches_are_held_where_there_are_any() -> None:
     price = Price(rates(0, 0, web_search=3 * 10**18 + 1), request_pusd=5)
     assert price.cost_pusd(Usage(web_searches=2)) == 6 * 10**12 + 1 + 5

@@ -165,13 +165,16 @@ class Price(Struct, frozen=True, gc=False):
         return self.charges_searches and self.base.citation != self.base.output
 
     def asked(self, service_tier: str = "", searches: int = 0) -> "Price":
-        """The price that a request is held at: in the tier that it asks for, with the fees of so many searches.
+        """The price that a request is held at: in the tier that it asks for, with the fees of so many searches. Good for
+        bounds alone.
 
-        What is cheaper than the standard tier is held at that one, which a provider may fall back to.
+        A provider may fall back to the standard tier, so what is cheaper is held at that one, and its sizes count too.
         """
         tier = self.served.get(service_tier, self)
         if any(rate < standard for rate, standard in zip(tier.base.dearest, self.base.dearest, strict=True)):
             tier = self
+        elif tier is not self:
+            tier = structs.replace(tier, tiers=(*tier.tiers, *self.tiers))
         every = (tier.base, *(dearer for _, dearer in tier.tiers))
         fee = max(max(rates.web_search, rates.file_search) for rates in every)
         if not searches or not fee:
