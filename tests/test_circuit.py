@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from msgspec import structs
 from tests.inside import given_back, settings
-from tests.integration.upstream import Asked, Upstream, answer_well, cut
+from tests.integration.upstream import Asked, Upstream, answer_well, cut, refusal
 
 from greenroom.actors.events import ProviderFailed
 from greenroom.actors.kernel import Clock, FakeClock
