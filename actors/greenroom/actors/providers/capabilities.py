@@ -47,7 +47,11 @@ _Rows: TypeAlias = tuple[tuple[str, Capabilities], ...]
 
 _ANY_HOST: Final[_Rows] = (
     # What a name says on whatever host: makers of vectors, speech, pictures and judgements.
-    ("*embed*", _EMBEDS),
+    ("*embedding*", _EMBEDS),
+    ("*-embed", _EMBEDS),
+    ("*-embed[-:]*", _EMBEDS),
+    ("embed-*", _EMBEDS),
+    ("*.embed-*", _EMBEDS),
     ("bge-*", _EMBEDS),
     ("*rerank*", _NO_CHAT),
     ("*whisper*", _NO_CHAT),
