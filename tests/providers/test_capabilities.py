@@ -52,6 +52,7 @@ ALL_LACKING = Capabilities(**dict.fromkeys(Capabilities.__struct_fields__, False
         ("groq", "openai/gpt-oss-20b", "tools", True),
         ("ollama", "llama3.1:8b", "vision", False),
         ("ollama", "qwen2.5-vl:7b", "vision", True),
+        ("ollama", "llama-3.1-8b-vision", "vision", True),
         ("ollama", "nomic-embed-text", "chat", False),
         ("mistral", "mistral-embed", "chat", False),
         ("bedrock", "cohere.embed-english-v3", "chat", False),

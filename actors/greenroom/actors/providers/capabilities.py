@@ -16,7 +16,7 @@ Sources, November 2026:
 - Mistral, OpenRouter, Together and Gemini also say it in their lists, see `listing`.
 - OpenAI, functions at /chat/completions: its own refusal, quoted in https://github.com/BerriAI/litellm/pull/34569.
 - xAI: https://docs.x.ai/docs/guides/reasoning: its reasoning models refuse penalties and stop sequences.
-- DeepSeek: https://api-docs.deepseek.com (text alone, JSON mode without a schema).
+- DeepSeek: https://api-docs.deepseek.com/api/create-chat-completion (JSON mode without a schema).
 - Perplexity: https://docs.perplexity.ai/api-reference/chat-completions-post (no tools).
 """
 
@@ -70,6 +70,7 @@ _ANY_HOST: Final[_Rows] = (
     ("*gpt-oss*", structs.replace(_TEXT, reasoning=True)),
     ("*-vl*", Capabilities(chat=True, vision=True)),
     ("*llava*", Capabilities(chat=True, vision=True)),
+    ("*vision*", Capabilities(chat=True, vision=True)),
     ("*llama-3.[13]*", _TEXT),
     ("*llama3.[13]*", _TEXT),
 )
