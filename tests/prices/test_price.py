@@ -59,6 +59,14 @@ def test_no_usage_within_the_bound_is_charged_more(
     assert price.cost_pusd(usage) <= bound_pusd
 
 
+@given(price=prices, usage=usages)
+def test_whichever_tier_serves_is_within_the_bound(price: Price, usage: Usage) -> None:
+    """Of those that a request may be served by: the one that it asks for, and the standard one."""
+    held = price.asked("fast", usage.web_searches + usage.file_searches)
+    bound_pusd = held.bound_pusd(usage.total_input_tokens, usage.total_output_tokens)
+    assert price.cost_pusd(usage) <= bound_pusd
+
+
 @pytest.mark.parametrize("place", range(len(TOKENS)))
 def test_the_bound_covers_every_class_of_token(place: int) -> None:
     price = Price(Rates(*[10**6 * (1 + 8 * (n == place)) for n in range(len(COUNTED))]))

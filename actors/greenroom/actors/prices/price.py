@@ -12,6 +12,8 @@ from greenroom.actors.events import Usage
 from greenroom.actors.prices.money import PICO
 
 _SCALE = 10**6
+_ALWAYS = -1
+"""A start that every input is larger than."""
 BATCH = "batch"
 """The service tier of what a provider's own batches answer."""
 
@@ -165,21 +167,21 @@ class Price(Struct, frozen=True, gc=False):
         return self.charges_searches and self.base.citation != self.base.output
 
     def asked(self, service_tier: str = "", searches: int = 0) -> "Price":
-        """The price that a request is held at: in the tier that it asks for, with the fees of so many searches. Good for
-        bounds alone.
-
-        A provider may fall back to the standard tier, so what is cheaper is held at that one, and its sizes count too.
+        """The price that a request is held at, for bounds alone: in the tier that it asks for or the standard one, which
+        a provider may fall back to, whichever is dearer, and with the fees of so many searches.
         """
-        tier = self.served.get(service_tier, self)
-        if any(rate < standard for rate, standard in zip(tier.base.dearest, self.base.dearest, strict=True)):
-            tier = self
-        elif tier is not self:
-            tier = structs.replace(tier, tiers=(*tier.tiers, *self.tiers))
-        every = (tier.base, *(dearer for _, dearer in tier.tiers))
+        held, tier = self, self.served.get(service_tier)
+        if tier is not None:
+            held = structs.replace(
+                tier,
+                tiers=((_ALWAYS, self.base), *self.tiers, *tier.tiers),
+                request_pusd=max(self.request_pusd, tier.request_pusd),
+            )
+        every = (held.base, *(dearer for _, dearer in held.tiers))
         fee = max(max(rates.web_search, rates.file_search) for rates in every)
         if not searches or not fee:
-            return tier
-        return structs.replace(tier, request_pusd=tier.request_pusd - (-searches * fee // _SCALE))
+            return held
+        return structs.replace(held, request_pusd=held.request_pusd - (-searches * fee // _SCALE))
 
     def bound_pusd(self, input_tokens: int, output_tokens: int) -> int:
         """The most that a request of up to so many tokens can be charged, whatever class and tier they fall in."""
