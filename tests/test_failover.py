@@ -165,6 +165,16 @@ async def test_a_failure_of_each_kind(row: tuple[ErrorKind, Answering, int, bool
     assert len({row.call_id for row in rows}) == 1
 
 
+@pytest.mark.parametrize(("advice_s", "tries"), [("5", 3), ("29", 3), ("31", 1), ("1000", 1)])
+async def test_a_limit_is_waited_for_only_as_long_as_a_backoff_may_last(
+    advice_s: str, tries: int, tmp_path: Path
+) -> None:
+    async with two(refusing(429, Retry_After=advice_s), answer_well, tmp_path) as (rt, one, _, _):
+        reply = await tree(rt).flow.chat(request(), TERMS)
+    assert (reply.provider, reply.attempts) == ("other", tries + 1)
+    assert len(one.asked) == tries
+
+
 async def test_an_open_breaker_sends_calls_on_at_once(tmp_path: Path) -> None:
     """Known to be down, a provider is not asked, and that is no attempt."""
 

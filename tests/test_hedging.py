@@ -24,12 +24,20 @@ from tests.integration.upstream import (
 )
 
 from greenroom.actors.call import Terms
-from greenroom.actors.events import AttemptFailed, CallDone, Event, Finished, HedgeMade, ProviderFailed
+from greenroom.actors.events import (
+    AttemptFailed,
+    CallDone,
+    Event,
+    Finished,
+    HedgeMade,
+    OptionsDropped,
+    ProviderFailed,
+)
 from greenroom.actors.hedging import hedged
 from greenroom.actors.kernel import FakeClock, Refused
 from greenroom.actors.ledger import Budget, BudgetExceeded
 from greenroom.actors.providers import ChatRequest, Message
-from greenroom.actors.settings import Retries
+from greenroom.actors.settings import ModelSettings, Retries
 from greenroom.runtime import Reply, Runtime
 
 pytestmark = pytest.mark.anyio
@@ -73,7 +81,8 @@ async def stage(answer: Answering, folder: Path, *, retries: Retries | None = No
     clock = FakeClock()
     async with Upstream(answer) as upstream:
         made = settings(upstream.base_url, folder, retries=retries or Retries(attempts=1))
-        made = structs.replace(made, providers={**made.providers, "other": made.providers["acme"]})
+        other = structs.replace(made.providers["acme"], models={"spare": ModelSettings(seed=False)})
+        made = structs.replace(made, providers={**made.providers, "other": other})
         async with Runtime(made, environ={}, clock=clock) as rt:
             yield Stage(rt, upstream, clock, folder)
             await until(lambda: upstream.in_flight == 0)
@@ -140,6 +149,15 @@ class TestWhole:
             assert await asking == "fine"
         assert [asked.body["model"] for asked in on.upstream.asked] == ["fast", "spare"]
         assert on.reply.provider == "other"
+
+    async def test_what_the_fallback_cannot_take_is_dropped_there_and_told(self, tmp_path: Path) -> None:
+        async with stage(in_turn(never, answer_well), tmp_path) as on:
+            terms = structs.replace(HEDGE, fallbacks=("other/spare",), unsupported="drop")
+            asking = asyncio.create_task(tree(on.rt).flow.chat(structs.replace(request(), seed=7), terms))
+            await on.until_late()
+            assert (await asking).dropped == ("seed",)
+        assert ["seed" in asked.body for asked in on.upstream.asked] == [True, False]
+        assert [type(event) for event in on.told] == [HedgeMade, OptionsDropped, CallDone]
 
     async def test_a_first_that_fails_in_time_is_no_reason_to_hedge(self, tmp_path: Path) -> None:
         async def busy(asked: Asked) -> web.StreamResponse:

@@ -47,8 +47,8 @@ class Attempt(Struct, gc=False):
 
     `most_pusd` is the most that it can be charged, by what is known. `sent_s` is set while the provider may be
     serving the request, and so may charge for it. `refused`: the ledger did not grant the hold, so there is nothing
-    to settle. `granted`: permit and lease came, so nothing that was asked for still waits in a mailbox. `counts`: whether its failure tells of the
-    provider's health, see `breaker`.
+    to settle. `granted`: permit and lease came, so nothing that was asked for still waits in a mailbox. `counts`:
+    whether its failure tells of the provider's health, see `breaker`.
     """
 
     hold: Hold
@@ -194,7 +194,7 @@ class Attempts:
             attempt.cost_pusd = attempt.way.route.price.cost_pusd(attempt.usage)
         else:
             _charge_bound_if_sent(attempt)
-        call.usage += attempt.usage
+        call.usage = call.usage + attempt.usage if call.tried else attempt.usage
         _note(call, attempt)
 
     def failed(self, call: CallState, attempt: Attempt, error: ProviderError) -> ProviderFailed:

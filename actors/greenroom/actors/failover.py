@@ -26,7 +26,9 @@ FAILOVER: dict[ErrorKind, Rule] = {
     "circuit_open": Rule("at once", "known to be down: nothing was sent, and nothing would be soon"),
     "protocol": Rule("at once", "what answers there does not speak the wire, and would not the next time"),
     "not_found": Rule("at once", "models are retired under running programs"),
-    "rate_limited": Rule("after retries", "the model works, and says when it will answer again"),
+    "rate_limited": Rule(
+        "after retries", "the model works, and says when it will answer again; a long wait is not waited"
+    ),
     "context_length": Rule(
         "at once", "the request is sound, and too long for this model: one with a larger window"
     ),

@@ -102,9 +102,9 @@ class Pursuit:
             if when == "at once" and (way := await self._ways.next(call, question, error)):
                 return way
         verdict = self._policy.verdict(error, attempts, left_s, patient=call.priority == BATCH)
-        if question is not None and verdict.delay_s is None and when == "after retries":
-            return await self._ways.next(call, question, error) or verdict
-        return verdict
+        if question is None or when != "after retries" or self._policy.is_short(verdict.delay_s):
+            return verdict
+        return await self._ways.next(call, question, error) or verdict
 
     def _change_to(self, call: CallState, way: Way, error: ProviderError) -> None:
         if way.route is not call.way.route:
@@ -134,6 +134,8 @@ class Pursuit:
             if not self._policy.may_hedge(way.route.provider, patient=patient):
                 raise _NoHedge
             self._tell(hedge_made(call, way, after_s))
+            if way.dropped and way.route is not first.route:
+                self._tell(options_dropped(call, way))
             return await on(way)
 
         async def discarded(late: tuple[Way, _T]) -> None:

@@ -121,6 +121,10 @@ class RetryPolicy:
             return Verdict(None, self._spent(error.provider))
         return Verdict(delay_s)
 
+    def is_short(self, delay_s: float | None) -> bool:
+        """Whether a wait is one that is borne though another model is at hand: no longer than the longest backoff."""
+        return delay_s is not None and delay_s <= self._retries.backoff_max_s
+
     def may_hedge(self, provider: str, *, patient: bool) -> bool:
         """Whether a provider bears a second attempt beside the first; it is taken from the budget of retries."""
         return self._budget(provider, patient=patient).take(self._now_s())

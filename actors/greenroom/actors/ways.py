@@ -98,13 +98,10 @@ class Ways:
         elif terms.requirements is not None:
             raise ValueError(f"requirements are for model={AUTO!r}; {model} was asked for by its name")
         route, line = await self.reach(model)
-        fallbacks = tuple(Fallback(one, asked=route.free_to_paid) for one in route.fallbacks)
+        fallbacks = _named_with(route)
         for named in terms.fallbacks:
             other, _ = await self.reach(named)
-            fallbacks += (
-                Fallback(named),
-                *(Fallback(one, asked=other.free_to_paid) for one in other.fallbacks),
-            )
+            fallbacks += (Fallback(named), *_named_with(other))
         if choice is not None:
             fallbacks += runners_up(choice)
         return Start(self._way(question, route, line), fallbacks, choice)
@@ -170,6 +167,13 @@ class Ways:
     def _is_capped(self, terms: Terms) -> bool:
         account = terms.account
         return terms.budget_pusd is not None or bool(account.budgets or self._budgets.bind(account))
+
+
+def _named_with(route: Route) -> tuple[Fallback, ...]:
+    """The other models of the alias that a route was found by."""
+    if not route.fallbacks:
+        return ()
+    return tuple(Fallback(model, asked=route.free_to_paid) for model in route.fallbacks)
 
 
 def _keyed(wire: WireRequest, header: str, key: str | None) -> WireRequest:
