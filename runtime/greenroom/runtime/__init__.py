@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from greenroom.actors.events import ToolCall as ToolCall
     from greenroom.actors.events import ToolCallDelta as ToolCallDelta
     from greenroom.actors.events import ToolResult as ToolResult
+    from greenroom.actors.events import Tried as Tried
     from greenroom.actors.events import Usage as Usage
     from greenroom.actors.flow import Reply as Reply
     from greenroom.actors.limiter import CannotStart as CannotStart
@@ -106,6 +107,7 @@ _HOMES = {
     "ToolInvalid": "greenroom.actors.tools",
     "ToolResult": "greenroom.actors.events",
     "ToolRoundsExceeded": "greenroom.actors.tools",
+    "Tried": "greenroom.actors.events",
     "Usage": "greenroom.actors.events",
     "user_message": "greenroom.runtime.images",
     "Window": "greenroom.actors.session",
