@@ -141,6 +141,29 @@ async def test_what_only_the_provider_knows_to_refuse_is_dropped_too(tmp_path: P
     assert len(upstream.asked) == 4
 
 
+async def test_dropping_an_option_gives_no_attempts_back(tmp_path: Path) -> None:
+    """A refusal of an option is not counted; what was counted before it stays so."""
+
+    async def broken_and_picky(asked: Asked) -> web.StreamResponse:
+        if asked.number == 2:
+            body = {"error": {"message": "no", "code": "unsupported_parameter", "param": "seed"}}
+            return web.json_response(body, status=400)
+        return refusal(500)
+
+    async with (
+        Upstream(broken_and_picky) as upstream,
+        Runtime(
+            settings(upstream.base_url, tmp_path, retries=Retries(attempts=2)),
+            environ={},
+            clock=HastyClock(),
+        ) as rt,
+    ):
+        request = ChatRequest(model="acme/fast", messages=(Message("user", "hi"),), max_tokens=9, seed=3)
+        with pytest.raises(ProviderFailed, match="server 500 after 3 attempts"):
+            await tree(rt).flow.chat(request, DROP)
+    assert ["seed" in asked.body for asked in upstream.asked] == [True, True, False]
+
+
 async def test_a_provider_that_refuses_what_it_was_not_sent_is_not_asked_for_ever(tmp_path: Path) -> None:
     async def mad(asked: Asked) -> web.StreamResponse:
         body = {"error": {"message": "no", "code": "unsupported_parameter", "param": "seed"}}

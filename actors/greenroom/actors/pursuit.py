@@ -78,8 +78,8 @@ class Pursuit:
             then = await self._after(call, question, error, attempts)
             if isinstance(then, Way):
                 self._tell(attempt_failed(call, error, 0.0, cost_pusd))
+                attempts = attempts - 1 if then.route is call.way.route else 0
                 self._change_to(call, then, error)
-                attempts = 0
                 continue
             self._tell(attempt_failed(call, error, then.delay_s, cost_pusd))
             if then.delay_s is None:
