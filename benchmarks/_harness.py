@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -67,6 +68,15 @@ def pin(cpus: set[int]) -> None:
     """Keep this process on these cores, where the system allows it."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cpus & os.sched_getaffinity(0) or os.sched_getaffinity(0))
+
+
+def raise_open_files(wanted: int) -> int:
+    """Let this process, and those that it starts, open so many files; returns how many they may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft
 
 
 def environment() -> dict[str, str]:

@@ -29,7 +29,7 @@ def _library(name: str) -> Any:
 
 async def loop(source: Path, folder: Path, in_flight: int, ask: Ask) -> None:
     """What people write: a task a line, a semaphore, each answer appended to a file; nothing durable, no retries, no costs."""
-    settle_memory()
+    settle_memory(in_flight)
     semaphore = asyncio.Semaphore(in_flight)
     with (folder / "out.jsonl").open("w", encoding="utf-8") as file, source.open(encoding="utf-8") as lines:
 
@@ -141,7 +141,7 @@ def greenroom(base_url: str, in_flight: int) -> Job:
             storage=StorageSettings(url=f"sqlite:///{folder / 'bench.db'}"),
         )
         async with Runtime(settings) as runtime:
-            settle_memory()
+            settle_memory(in_flight)
             running = await runtime.batch(source, out=folder / "out.jsonl", concurrency=in_flight)
             last = await running.wait()
             assert last.state == "done", last

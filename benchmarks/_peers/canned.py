@@ -13,6 +13,7 @@ _BURST_CHUNKS = 1000
 _PACED_CHUNKS = 100
 _PACE_S = 0.01
 _LATENCY_S = 0.05
+_BACKLOG = 16_384
 
 
 def _answer() -> bytes:
@@ -112,7 +113,7 @@ class Canned(asyncio.Protocol):
 
 
 async def main() -> None:
-    server = await asyncio.get_running_loop().create_server(Canned, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(Canned, "127.0.0.1", 0, backlog=_BACKLOG)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

@@ -127,9 +127,11 @@ class Greenroom(Client):
     package = "greenroom"
 
     async def open(self) -> None:
+        from msgspec import structs
+
         from greenroom.actors.events import TextDelta
         from greenroom.actors.providers.hosts import simulator
-        from greenroom.actors.settings import Settings, StorageSettings
+        from greenroom.actors.settings import Limits, Settings, StorageSettings
         from greenroom.runtime import Runtime
 
         folder = self.stack.enter_context(tempfile.TemporaryDirectory())
@@ -137,7 +139,11 @@ class Greenroom(Client):
         self.runtime = await self.stack.enter_async_context(
             Runtime(
                 Settings(
-                    providers={part: simulator(self.url(part)) for part in ("burst", "paced")},
+                    providers={
+                        # All that are in flight here shall be, not wait for admission.
+                        part: structs.replace(simulator(self.url(part)), limits=Limits(concurrency=1_000_000))
+                        for part in ("burst", "paced")
+                    },
                     storage=StorageSettings(url=f"sqlite:///{Path(folder) / 'bench.db'}"),
                 )
             )
@@ -304,7 +310,7 @@ def measures(client: Client, in_flight: int) -> Mapping[str, Measure]:
         if not opened:
             opened = True
             await client.open()
-            settle_memory()
+            settle_memory(in_flight)
 
     async def call(count: int) -> Figures:
         await ready()

@@ -49,12 +49,12 @@ def populated(count: int) -> Generator[Figures]:
     figures["gc_pause_s"] = time.process_time() - cpu
 
 
-def settle_memory() -> None:
+def settle_memory(in_flight: int = 0) -> None:
     """As `greenroom run` does once it has started, for every contender: what lives on is not searched for garbage again, and the
     objects of one burst of calls are not searched while they live."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000)
+    gc.set_threshold(max(20_000, 100 * in_flight))
 
 
 def resident_bytes() -> int:

@@ -50,6 +50,8 @@ _LOOK_EVERY_S = 0.25
 _YOUNG_OBJECTS = 20_000
 """How many new objects make Python search the youngest for garbage. A group commit wakes hundreds of calls at once, and at
 its 700 each such burst was searched many times while it lived: a tenth of a call's CPU."""
+_OBJECTS_PER_CALL = 100
+"""With 10 000 calls in flight their own objects pass for new ones: searching them again and again took as long as the calls."""
 
 
 class Form(StrEnum):
@@ -268,7 +270,7 @@ async def _answer(
         # What start-up left behind lives as long as the process: no collection need look through it again.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(_YOUNG_OBJECTS)
+        gc.set_threshold(max(_YOUNG_OBJECTS, _OBJECTS_PER_CALL * request.concurrency))
         started_s = asyncio.get_running_loop().time()
         job = await runtime.start_job(opened)
         with Copier(request.out if options.to_stdout else None, job.stop) as copier:
