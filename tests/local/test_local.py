@@ -5,10 +5,11 @@ Real processes of llama.cpp's real server; the clock is the tests' own.
 
 import asyncio
 import os
-import select
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -66,7 +67,6 @@ class House:
         """Kill a model's process, and wait until the actor knows."""
         process = self.loaded.models[model].process
         os.kill(process.pid, signal.SIGKILL)
-        await gone(process.pid)
         await until(lambda: model not in self.loaded.models)
 
 
@@ -90,18 +90,6 @@ async def furnish(local: ProviderSettings) -> AsyncIterator[Furnish]:
             return house
 
         yield make
-
-
-async def gone(pid: int) -> None:
-    """Wait until a process is no more, whoever its parent is."""
-    try:
-        ended = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        await asyncio.to_thread(select.select, [ended], [], [])
-    finally:
-        os.close(ended)
 
 
 async def status_of(served: Served, key: str) -> int:
@@ -188,7 +176,7 @@ async def test_one_that_nobody_asks_is_unloaded(furnish: Furnish) -> None:
     await house.clock.advance(99.0)
     assert not house.loaded.models["one"].stopping, "it was used meanwhile"
     await house.clock.advance(2.0)
-    await gone(process.pid)
+    await until(lambda: process.ended)
     await house.use(3, "one")
     assert house.loaded.models["one"].process is not process
     assert "one" not in house.loaded.deaths, "it did not die, it was stopped"
@@ -364,7 +352,8 @@ async def test_closing_ends_every_process(furnish: Furnish) -> None:
     await house.loaded.aclose()
     for process in processes:
         assert process.ended
-        await gone(process.pid)
+        with pytest.raises(ProcessLookupError):
+            os.kill(process.pid, 0)
 
 
 PARENT = """
@@ -378,7 +367,7 @@ async def main():
         loaded = Loaded(ProviderSettings(base_url="http://127.0.0.1/v1"))
         ref = await system.start(Local, loaded)
         await ref.call(Use(1, sys.argv[1]), timeout=None)
-        print("pid", next(iter(loaded.models.values())).process.pid, flush=True)
+        print("at", next(iter(loaded.models.values())).process.base_url, flush=True)
         await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -390,14 +379,21 @@ def test_no_process_outlives_a_parent_that_was_killed(models: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
         try:
             assert parent.stdout is not None
-            said = next(line for line in parent.stdout if line.startswith(b"pid "))
-            child = os.pidfd_open(int(said.split()[1]))
+            said = next(line for line in parent.stdout if line.startswith(b"at "))
         finally:
             parent.kill()
+    url = URL(said.split()[1].decode())
+    ends_s = time.monotonic() + 30.0
+    while takes_connections(url):
+        assert time.monotonic() < ends_s, "it outlived its parent"
+
+
+def takes_connections(url: URL) -> bool:
     try:
-        assert select.select([child], [], [], 30.0)[0]
-    finally:
-        os.close(child)
+        socket.create_connection((str(url.host), int(url.port or 0))).close()
+    except ConnectionError:
+        return False
+    return True
 
 
 def test_the_end_of_its_standard_input_ends_a_process(models: Path) -> None:
