@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from msgspec import Struct, field
+from tests.inside import tree, until
 from tests.rawserver import OK, RawServer, raw_server, says
 from yarl import URL
 
@@ -145,6 +146,17 @@ async def test_a_proxy_of_the_environment_may_need_a_password(
         rt = await stack.enter_async_context(runtime(tmp_path, base_url="https://models.test/v1", ca_file=CA))
         assert (await rt.chat("acme/fast", "hi")).text == "hi"
         assert b"\r\nProxy-Authorization: Basic c29tZW9uZTpzZWNyZXQ=\r\n" in through.heads[0]
+
+
+async def test_connections_are_opened_when_a_provider_is_first_spoken_to(tmp_path: Path) -> None:
+    async with (
+        raw_server(says(ANSWER)) as server,
+        runtime(tmp_path, base_url=server.base_url, warm_connections=3) as rt,
+    ):
+        await tree(rt).lines.ensure("acme")
+        await until(lambda: server.connections == 3)
+        assert not server.turns
+        assert (await rt.chat("acme/fast", "hi")).text == "hi"
 
 
 async def test_models_are_listed_by_the_same_way() -> None:
