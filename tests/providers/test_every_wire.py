@@ -154,6 +154,14 @@ def test_more_searches_than_any_answer_takes_are_no_usage(wire: str, body: bytes
             CODECS[wire].decode(body % (1, count))
 
 
+@every_wire
+def test_a_whole_answer_that_is_cut_is_none(wire: str) -> None:
+    body = USED[wire] % 7
+    for at in range(len(body)):
+        with pytest.raises(RejectedAnswer):
+            CODECS[wire].decode(body[:at])
+
+
 IMAGES: list[tuple[str, str]] = [
     ("data:text/plain;base64,AAAA", "invalid_request"),
     ("data:;base64,AAAA", "invalid_request"),
