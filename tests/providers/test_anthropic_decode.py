@@ -288,6 +288,20 @@ def test_nothing_but_an_error_may_come_before_the_message(body: bytes) -> None:
     assert last.kind == ("overloaded" if b"error" in body else "protocol")
 
 
+def test_a_tools_input_may_come_whole_with_its_block() -> None:
+    body = (
+        START
+        + begin(0, "tool_use", id="a", name="weather", input={"city": "Ōsaka"})
+        + end(0)
+        + stop("tool_use")
+    )
+    (call,) = answer_of(CODEC, body).tool_calls
+    assert (call.id, call.name, json.loads(call.arguments)) == ("a", "weather", {"city": "Ōsaka"})
+    bare = body.replace(b', "input": {"city": "' + "Ōsaka".encode() + b'"}', b"")
+    assert len(bare) < len(body)
+    assert [call.arguments for call in answer_of(CODEC, bare).tool_calls] == ["{}"]
+
+
 def test_a_block_left_open_is_no_end() -> None:
     body = START + begin(0, "tool_use", id="a", name="f", input={}) + stop("tool_use")
     last = events_of(CODEC.stream_decoder(), [body])[-1]

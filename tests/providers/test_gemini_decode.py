@@ -327,6 +327,12 @@ def test_what_breaks_in_mid_stream_is_the_last_event(before: bytes, body: bytes,
         assert not any(isinstance(event, Finished) for event in events)
 
 
+def test_a_stream_of_nothing_is_none() -> None:
+    (error,) = events_of(CODEC.stream_decoder(), [b"data: {}\r\n\r\n"])
+    assert isinstance(error, ProviderError)
+    assert (error.kind, "without candidates" in error.message) == ("protocol", True)
+
+
 def test_a_stream_cut_within_what_follows_the_finish_reason_is_truncated() -> None:
     after = sse({"usageMetadata": USED, "modelVersion": "gemini-m"})
     for at in range(1, len(after) - 3):
