@@ -200,11 +200,11 @@ def on_a_terminal(greenroom: Greenroom, *args: str, answer: str | None) -> tuple
 
 
 def _read(terminal: int, *, again: bytes) -> bytes:
-    """What is said next. Ctrl-C is typed again while nothing comes of it: one that comes just before Python begins to read
-    is a flag that it does not look at until the next key.
+    """What is said next. While nothing comes of a Ctrl-C, Return is pressed: one that comes just before Python begins to
+    read is a flag that it does not look at until the next key. A second Ctrl-C would kill a command that is just ending.
     """
     while again == b"\x03" and not select.select([terminal], [], [], 1.0)[0]:
-        os.write(terminal, again)
+        os.write(terminal, b"\n")
     try:
         return os.read(terminal, 4096)
     except OSError:  # Linux's way to say that nobody has the other end open any more
