@@ -119,8 +119,8 @@ class TestChat:
     async def test_refusals_before_anything_is_sent(self, settings: Make, simulator: Simulator) -> None:
         made = settings(simulator.openai_base_url)
         async with Runtime(made, environ={}) as rt:
-            with pytest.raises(UnknownModel, match=r"openai/gpt-5-mini needs a key: set OPENAI_API_KEY"):
-                await rt.chat("openai/gpt-5-mini", "x")
+            with pytest.raises(UnknownModel, match=r"openai/gpt-5.4-mini needs a key: set OPENAI_API_KEY"):
+                await rt.chat("openai/gpt-5.4-mini", "x")
         paid = Settings(
             providers={"acme": ProviderSettings(base_url="https://acme.example/v1")}, storage=made.storage
         )

@@ -121,7 +121,7 @@ def test_an_answer_that_is_none_says_so_by_its_exit_code(
 def test_an_unknown_model_is_refused_before_anything_is_sent(
     greenroom: Greenroom, upstream: Upstream
 ) -> None:
-    done = greenroom.run("ask", "openai/gpt-5-mini", "hello")
+    done = greenroom.run("ask", "openai/gpt-5.4-mini", "hello")
     assert done.code == 2
     assert "OPENAI_API_KEY" in done.err
     assert upstream.asked == []

@@ -135,7 +135,7 @@ def test_a_key_file_that_others_can_read(greenroom: Greenroom, simulator: Simula
     [
         ("acme/fats", "warning", "acme/fats is not among the models that acme lists"),
         ("nobody/fast", "ok", "nobody/fast"),
-        ("openai/gpt-5-mini", "failed", "needs a key: set OPENAI_API_KEY"),
+        ("openai/gpt-5.4-mini", "failed", "needs a key: set OPENAI_API_KEY"),
     ],
 )
 def test_the_default_model(

@@ -195,26 +195,26 @@ class TestModels:
         self, greenroom: Greenroom, simulator: SimulatorProcess
     ) -> None:
         greenroom.prompts(2)
-        done = greenroom.run("run", "in.jsonl", "--model", "openai/gpt-5-mini")
-        refused(done, "openai/gpt-5-mini needs a key: set OPENAI_API_KEY")
+        done = greenroom.run("run", "in.jsonl", "--model", "openai/gpt-5.4-mini")
+        refused(done, "openai/gpt-5.4-mini needs a key: set OPENAI_API_KEY")
 
     def test_an_unpriced_model_is_refused_before_anything_is_sent(self, greenroom: Greenroom) -> None:
         greenroom.prompts(2)
         done = greenroom.run(
-            "run", "in.jsonl", "--model", "openai/gpt-5-minj", env={"OPENAI_API_KEY": "sk-1"}
+            "run", "in.jsonl", "--model", "openai/gpt-5.4-minj", env={"OPENAI_API_KEY": "sk-1"}
         )
         refused(
             done,
-            "no price is known for openai/gpt-5-minj",
-            "did you mean gpt-5-mini",
-            '[providers.openai.prices."gpt-5-minj"]',
+            "no price is known for openai/gpt-5.4-minj",
+            "did you mean gpt-5.4-mini",
+            '[providers.openai.prices."gpt-5.4-minj"]',
         )
 
     def test_an_unpriced_model_of_one_line_is_refused_too(self, greenroom: Greenroom) -> None:
         body = '"messages": [{"role": "user", "content": "x"}]'
         greenroom.write(
             "in.jsonl",
-            f'{{"body": {{"model": "gpt-5-mini", {body}}}}}\n{{"body": {{"model": "gpt-nope", {body}}}}}\n',
+            f'{{"body": {{"model": "gpt-5.4-mini", {body}}}}}\n{{"body": {{"model": "gpt-nope", {body}}}}}\n',
         )
         done = greenroom.run("run", "in.jsonl", env={"OPENAI_API_KEY": "sk-1"})
         refused(done, "no price is known for openai/gpt-nope")

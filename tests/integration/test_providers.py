@@ -42,13 +42,14 @@ class TestNothingConfigured:
 
     def test_a_lines_own_model_is_simulated_under_its_name(self, greenroom: Greenroom) -> None:
         greenroom.write(
-            "in.jsonl", '{"body": {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "x"}]}}\n'
+            "in.jsonl",
+            '{"body": {"model": "gpt-5.4-mini", "messages": [{"role": "user", "content": "x"}]}}\n',
         )
         done = greenroom.run("run", "in.jsonl")
         assert done.code == 0, done.err
         assert (
             results(greenroom.folder / "in.results.jsonl")["line-1"]["response"]["body"]["model"]
-            == "gpt-5-mini"
+            == "gpt-5.4-mini"
         )
 
     def test_a_killed_rehearsal_goes_on_with_a_new_simulator(self, greenroom: Greenroom) -> None:
@@ -68,7 +69,7 @@ class TestKeys:
         done = greenroom.run("run", "in.jsonl", "--dry-run", "--json", env={"OPENAI_API_KEY": CANARY})
         assert done.code == 0, done.err
         assert "openai, by OPENAI_API_KEY" in done.err
-        assert [model["model"] for model in done.json["models"]] == ["openai/gpt-5-mini"]
+        assert [model["model"] for model in done.json["models"]] == ["openai/gpt-5.4-mini"]
         assert CANARY.encode() not in everything_written(greenroom, done.out, done.err)
 
     def test_two_keys_choose_both(self, greenroom: Greenroom) -> None:

@@ -56,22 +56,22 @@ async def first_line(process: Process) -> bytes:
 async def test_json_tells_the_address_and_nothing_else(run: Run, tmp_path: Path) -> None:
     journal = tmp_path / "journal.jsonl"
     process = await run(
-        "--port", "0", "--json", "--seed", "3", "--also-serve", "gpt-5-mini", "--journal", str(journal)
+        "--port", "0", "--json", "--seed", "3", "--also-serve", "gpt-5.4-mini", "--journal", str(journal)
     )
     ready = msgspec.json.decode(await first_line(process))
     assert ready["url"].startswith("http://127.0.0.1:")
     assert ready["openai_base_url"] == ready["url"] + "/v1"
     assert ready["seed"] == 3
-    assert "gpt-5-mini" in ready["models"]
+    assert "gpt-5.4-mini" in ready["models"]
     async with aiohttp.ClientSession() as session:
-        body = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "hello"}]}
+        body = {"model": "gpt-5.4-mini", "messages": [{"role": "user", "content": "hello"}]}
         async with session.post(ready["openai_base_url"] + "/chat/completions", json=body) as response:
             assert response.status == 200
     process.terminate()
     rest, complaints = await process.communicate()
     assert (process.returncode, rest, complaints) == (0, b"", b"")
     (entry,) = await asyncio.to_thread(read_journal, journal)
-    assert entry.model == "gpt-5-mini"
+    assert entry.model == "gpt-5.4-mini"
 
 
 async def test_ctrl_c_ends_with_a_summary(run: Run) -> None:

@@ -121,7 +121,7 @@ class Asking:
     def stream(self, model: str | None, messages: Messages, **options: Unpack[Options]) -> EventStream:
         """Ask a model, and be told its answer as it comes.
 
-            async with rt.stream("openai/gpt-5-mini", "Why is the sky blue?") as events:
+            async with rt.stream("openai/gpt-5.4-mini", "Why is the sky blue?") as events:
                 async for event in events:
                     if isinstance(event, TextDelta):
                         print(event.text, end="")

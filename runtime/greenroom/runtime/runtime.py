@@ -207,7 +207,7 @@ class Runtime(Asking):
     async def session(self, name: str, **options: Unpack[SessionOptions]) -> Session:
         """Have a conversation that outlives this process: make it, or go on with the one of this name.
 
-            session = await rt.session("user-42", model="openai/gpt-5-mini", system="Be brief.", budget_usd="0.50")
+            session = await rt.session("user-42", model="openai/gpt-5.4-mini", system="Be brief.", budget_usd="0.50")
             reply = await session.say("My name is Ada.")
 
         Args:

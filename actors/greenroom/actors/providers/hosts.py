@@ -17,7 +17,7 @@ HOSTS: dict[str, ProviderSettings] = {
         max_tokens_field="max_completion_tokens",  # max_tokens is refused by its reasoning models
         embeddings_base64=True,
         counts_tokens=True,
-        default_model="gpt-5-mini",
+        default_model="gpt-5.4-mini",
     ),
     "anthropic": ProviderSettings(
         base_url="https://api.anthropic.com/v1",

@@ -102,7 +102,7 @@ def ask(
 
     \b
     Examples:
-      greenroom ask openai/gpt-5-mini "Why is the sky blue?"
+      greenroom ask openai/gpt-5.4-mini "Why is the sky blue?"
       git diff | greenroom ask - --system "Write a commit message for this change." | tee message.txt
       greenroom ask sim/fast "Anything" --json | jq .cost_usd
 

@@ -68,7 +68,7 @@ def chat(
 
     \b
     Examples:
-      greenroom chat openai/gpt-5-mini --system "Answer in one sentence." --budget 0.50
+      greenroom chat openai/gpt-5.4-mini --system "Answer in one sentence." --budget 0.50
       greenroom chat --session holiday
 
     What it cost is kept (greenroom costs). In a pipe, use greenroom ask.

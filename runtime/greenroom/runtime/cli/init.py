@@ -100,7 +100,7 @@ def _is_usable(surveyed: Surveyed) -> bool:
 def _top(found: list[Surveyed]) -> Iterator[str]:
     yield "# The model that is asked where neither a line nor --model names one; AUTO chooses one for each call."
     model = next((model for surveyed in found if (model := _model(surveyed))), None)
-    yield f"default_model = {json.dumps(model)}" if model else '# default_model = "openai/gpt-5-mini"'
+    yield f"default_model = {json.dumps(model)}" if model else '# default_model = "openai/gpt-5.4-mini"'
     yield ""
     yield "# Whether servers on this machine are asked if they answer, where no provider is named below."
     yield "# discover_local = true"

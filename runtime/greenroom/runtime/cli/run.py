@@ -163,7 +163,7 @@ def run(
     Examples:
       greenroom run tickets.jsonl
           with the provider whose key is set, else a local server, else simulated
-      greenroom run tickets.jsonl --model openai/gpt-5-mini --dry-run
+      greenroom run tickets.jsonl --model openai/gpt-5.4-mini --dry-run
           what it would ask and cost; sends nothing
       greenroom run tickets.csv --prompt "Classify as bug, wish or praise: {{ text }}" -p temperature=0
           each row's column "text" in the prompt's place; answers beside the columns, in tickets.results.csv

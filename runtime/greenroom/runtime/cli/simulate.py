@@ -158,7 +158,7 @@ def simulate(
           will the job fit the limits of your account?
       greenroom simulate --faults 429:0.05,500:0.02,drop:0.02,stall
           and will it come through a bad day?
-      greenroom simulate --also-serve gpt-5-mini --journal requests.jsonl
+      greenroom simulate --also-serve gpt-5.4-mini --journal requests.jsonl
           stands in for that model and notes every request
       greenroom simulate --port 0 --json
           for programs: prints {{"url": ...}} once it listens
@@ -166,14 +166,14 @@ def simulate(
     \b
     Will a job fit the limits and the budget? Stand in for the provider, with
     the limits of your account:
-      greenroom simulate --also-serve gpt-5-mini --requests-per-min 500
+      greenroom simulate --also-serve gpt-5.4-mini --requests-per-min 500
           --tokens-per-min 200000 --latency "lognormal(p50=0.4,p95=1.2)"
     say in greenroom.toml, in the table providers.openai, that it is here and
     costs what it costs there:
       base_url = "http://127.0.0.1:8399/v1"
       price_provider = "openai"
     and run the job, with any key:
-      OPENAI_API_KEY=any greenroom run tickets.jsonl --model openai/gpt-5-mini
+      OPENAI_API_KEY=any greenroom run tickets.jsonl --model openai/gpt-5.4-mini
     It tells what it would have cost (answers here are shorter or longer than
     real ones), and Ctrl-C in the first terminal how often a limit was hit and
     how much the busiest minute took.

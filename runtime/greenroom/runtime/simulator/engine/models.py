@@ -35,7 +35,7 @@ MODELS: tuple[Model, ...] = (
 
 
 def catalogue(also_serve: tuple[str, ...] = ()) -> dict[str, Model]:
-    """All models by id; names in `also_serve` (such as "gpt-5-mini") behave as `fast` does."""
+    """All models by id; names in `also_serve` (such as "gpt-5.4-mini") behave as `fast` does."""
     models = {model.id: model for model in MODELS}
     for name in also_serve:
         models.setdefault(
