@@ -1,5 +1,6 @@
 """What `chat`, `stream` and `embed` may be told: what reaches the provider, and what is refused before anything is held."""
 
+from collections.abc import Awaitable, Callable
 from typing import get_type_hints
 
 import msgspec
@@ -11,7 +12,7 @@ from greenroom.actors.limiter import BATCH, INTERACTIVE
 from greenroom.actors.providers import ChatRequest, ImagePart, ImageUrl, TextPart
 from greenroom.actors.settings import PriceSettings
 from greenroom.actors.tools import ToolTerms
-from greenroom.runtime import Message, OptionInvalid, Options
+from greenroom.runtime import Message, OptionInvalid, Options, Runtime
 from greenroom.runtime.options import (
     Messages,
     ModelOptions,
@@ -208,6 +209,32 @@ async def test_nothing_is_held_or_sent_for_what_is_wrong() -> None:
             await rt.embed("scripted/any", "x", tme=5)  # type: ignore[call-arg]
         assert await granted(rt, "scripted") == NOTHING
     assert provider.received == ()
+
+
+WRONGLY_ASKED: list[tuple[str, Callable[[Runtime], Awaitable[object]]]] = [
+    ("model: Expected `str`, got `null`", lambda rt: rt.embed(None, "x")),  # type: ignore[arg-type]
+    ("model: Expected `str`, got `int`", lambda rt: rt.embed(3, "x")),  # type: ignore[arg-type]
+    ("model: .* has half a surrogate pair", lambda rt: rt.embed("a/\ud83d", "x")),
+    ("model: .* has half a surrogate pair", lambda rt: rt.chat("a/\ud83d", "x")),
+    ("texts: None; it must be text, or a list of texts", lambda rt: rt.embed("a/b", None)),  # type: ignore[arg-type]
+    (r"texts: texts\[1\] is 5; it must be text", lambda rt: rt.embed("a/b", ["x", 5])),  # type: ignore[list-item]
+    (r"texts: texts\[0\] has half a surrogate pair", lambda rt: rt.embed("a/b", "\ud83d")),
+    ("dimensions: Expected `int | null`", lambda rt: rt.embed("a/b", "x", dimensions="9")),  # type: ignore[arg-type]
+    ("requirements: Expected `object | null`, got `int`", lambda rt: rt.choose(3)),  # type: ignore[arg-type]
+    (r"requirements: .*unknown field `sees`", lambda rt: rt.choose({"sees": True})),
+    (r"providers: \[\]; it must be a provider's name", lambda rt: rt.models([])),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(("why", "ask"), WRONGLY_ASKED)
+async def test_what_is_wrongly_asked_reaches_no_actor(
+    why: str, ask: Callable[[Runtime], Awaitable[object]]
+) -> None:
+    async with runtime_with("Fine.") as (rt, provider):
+        with pytest.raises(OptionInvalid, match=f"^{why}"):
+            await ask(rt)
+        assert (await rt.chat(None, "Are you well?")).text == "Fine."
+        assert len(provider.received) == 1
 
 
 def test_a_call_without_other_options_names_those_it_has() -> None:

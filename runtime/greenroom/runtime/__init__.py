@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from greenroom.actors.events import ToolResult as ToolResult
     from greenroom.actors.events import Tried as Tried
     from greenroom.actors.events import Usage as Usage
+    from greenroom.actors.flow import Closed as Closed
     from greenroom.actors.flow import Reply as Reply
+    from greenroom.actors.flow import RuntimeFailed as RuntimeFailed
     from greenroom.actors.limiter import CannotStart as CannotStart
     from greenroom.actors.providers import Message as Message
     from greenroom.actors.providers.counting import CountedInput as CountedInput
@@ -65,6 +67,7 @@ _HOMES = {
     "CallEvent": "greenroom.actors.events",
     "CannotStart": "greenroom.actors.limiter",
     "Choice": "greenroom.actors.catalog",
+    "Closed": "greenroom.actors.flow",
     "ConfigError": "greenroom.runtime.config",
     "CountedInput": "greenroom.actors.providers.counting",
     "Embeddings": "greenroom.actors.embedding",
@@ -91,6 +94,7 @@ _HOMES = {
     "Reply": "greenroom.actors.flow",
     "Requirements": "greenroom.actors.catalog",
     "Runtime": "greenroom.runtime.runtime",
+    "RuntimeFailed": "greenroom.actors.flow",
     "Session": "greenroom.runtime.session",
     "SessionStream": "greenroom.actors.session",
     "Settings": "greenroom.actors.settings",

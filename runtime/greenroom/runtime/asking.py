@@ -13,13 +13,22 @@ from greenroom.actors.event_stream import EventStream
 from greenroom.actors.flow import Reply
 from greenroom.actors.ledger import GetSpend, Spend
 from greenroom.actors.providers.counting import CountedInput
-from greenroom.actors.providers.embeddings import EmbeddingRequest
 from greenroom.actors.structured import ParsedReply, chat_parsed, form_of_schema, form_of_type
 from greenroom.runtime.askers import Askers
 from greenroom.runtime.discovery import Chosen
 from greenroom.runtime.job import unless_failed
 from greenroom.runtime.life import Life
-from greenroom.runtime.options import Asked, Messages, Options, TermsOptions, read_only_terms, read_options
+from greenroom.runtime.options import (
+    Asked,
+    Messages,
+    OptionInvalid,
+    Options,
+    TermsOptions,
+    read_embedding,
+    read_only_terms,
+    read_options,
+    read_terms,
+)
 from greenroom.supervisors.tree import Tree
 
 _T = TypeVar("_T")
@@ -156,13 +165,12 @@ class Asking:
             **options: see `TermsOptions`; of all requests together.
 
         Raises:
-            OptionInvalid: an option is wrong; it is named.
+            OptionInvalid: the model, a text or an option is wrong; it is named.
             ProviderFailed: a text is empty or there is none, the provider has no embeddings, or no attempt succeeded.
             Refused: as `chat`.
         """
-        inputs = (texts,) if isinstance(texts, str) else tuple(texts)
         return await self._running().flow.embed(
-            EmbeddingRequest(model=model, inputs=inputs, dimensions=dimensions), read_only_terms(options)
+            read_embedding(model, texts, dimensions), read_only_terms(options)
         )
 
     async def count_tokens(
@@ -196,13 +204,17 @@ class Asking:
 
         Raises:
             UnknownModel: one of the providers is not in use.
+            OptionInvalid: one of them is no name.
         """
+        for name in providers:
+            if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+                raise OptionInvalid("providers", f"{name!r:.80}; it must be a provider's name")
         asked = self._running().catalog.call(ListModels(providers, refresh=refresh), timeout=None)
         return await unless_failed(asked, self._life.failure)
 
     async def choose(
         self,
-        requirements: Requirements | None = None,
+        requirements: Requirements | Mapping[str, object] | None = None,
         *,
         strategy: Strategy = "balanced",
         input_tokens: int = 0,
@@ -221,9 +233,10 @@ class Asking:
 
         Raises:
             NothingEligible: no model meets the requirements; it says what rejected each, and what would help.
+            OptionInvalid: a requirement is wrong; it is named.
         """
         asked = Choose(
-            requirements=requirements or Requirements(),
+            requirements=read_terms({"requirements": requirements}).requirements or Requirements(),
             strategy=strategy,
             input_tokens=input_tokens,
             output_tokens=output_tokens,

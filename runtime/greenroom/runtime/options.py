@@ -18,6 +18,7 @@ from greenroom.actors.ledger import Account
 from greenroom.actors.limiter import BATCH, INTERACTIVE
 from greenroom.actors.prices import pico_usd
 from greenroom.actors.providers import ChatRequest, ImagePart, Message, Part, Role, TextPart
+from greenroom.actors.providers.embeddings import EmbeddingRequest
 from greenroom.actors.tools import Tool, Toolbox, ToolTerms
 from greenroom.runtime.images import ImageInvalid, check_image
 
@@ -137,6 +138,7 @@ _PARTS = get_args(Part)
 _PRIORITIES = {"interactive": INTERACTIVE, "batch": BATCH}
 _convert = msgspec.convert
 _T = TypeVar("_T")
+_R = TypeVar("_R", ChatRequest, EmbeddingRequest)
 
 
 class Asked(Struct, frozen=True):
@@ -222,10 +224,36 @@ def read_only_terms(options: TermsOptions) -> Terms:
     return read_terms(options)
 
 
+def read_embedding(model: str, texts: str | Sequence[str], dimensions: int | None) -> EmbeddingRequest:
+    """What `embed` is asked.
+
+    Raises:
+        OptionInvalid: the model, a text or `dimensions` is of another type.
+    """
+    try:
+        inputs = (texts,) if isinstance(texts, str) else tuple(texts)
+    except TypeError:
+        raise OptionInvalid("texts", f"{texts!r:.80}; it must be text, or a list of texts") from None
+    for at, text in enumerate(inputs):
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+            raise OptionInvalid("texts", f"texts[{at}] is {text!r:.80}; it must be text")
+        if not _is_unicode(text):
+            raise OptionInvalid("texts", f"texts[{at}] has half a surrogate pair, which UTF-8 cannot say")
+    return _named(_converted({"model": model, "inputs": inputs, "dimensions": dimensions}, EmbeddingRequest))
+
+
+def _named(request: _R) -> _R:
+    if not _is_unicode(request.model):
+        raise OptionInvalid(
+            "model", f"{request.model!r:.80} has half a surrogate pair, which UTF-8 cannot say"
+        )
+    return request
+
+
 def _request(model: str, messages: Messages, said: dict[str, object]) -> ChatRequest:
     said["model"] = model
     said["messages"] = _conversation(messages)
-    request = _converted(said, ChatRequest)
+    request = _named(_converted(said, ChatRequest))
     for at, message in enumerate(request.messages):
         content = message.content
         if message.role not in _SPEAKERS or type(content) is not str or not content.isascii():
