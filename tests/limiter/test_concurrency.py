@@ -133,6 +133,15 @@ def test_it_is_never_below_one(outcome: str) -> None:
     assert slots.limit == 1
 
 
+def test_what_was_sent_under_a_higher_limit_has_to_end_first() -> None:
+    slots = AdaptiveSlots(MOST, 0.0)
+    for now_s in range(1, 10):
+        slots.ended(now_s, now_s + 0.5, None, "overloaded", 10)
+    for now_s in range(10, 100):
+        slots.ended(now_s - 1.0, now_s, Usage(10, 10), "ok", 10)
+    assert slots.limit == 1
+
+
 def test_failures_that_are_not_the_load_s_say_nothing() -> None:
     slots = AdaptiveSlots(MOST, 0.0)
     for now_s in range(1, 100):

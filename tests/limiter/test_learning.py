@@ -136,8 +136,11 @@ class TestWhatIsTold:
         caller.hear(later, openai("requests", 600, 0), NOW_S + 2)
         assert caller.wait_s(NOW_S + 2) == pytest.approx(0.1, rel=0.05)
 
-    def test_a_refusal_slows_down_for_a_while(self) -> None:
-        caller = Caller(Limits(requests_per_min=600))
+    @pytest.mark.parametrize("known", ["stated", "learned"])
+    def test_a_refusal_slows_down_for_a_while(self, known: str) -> None:
+        told = openai("requests", 600, 599) if known == "learned" else {}
+        caller = Caller(Limits() if known == "learned" else Limits(requests_per_min=600))
+        caller.ask(told, NOW_S - 10)
         ticket = caller.send(NOW_S)
         caller.allowance.refused(ticket, "rate_limited", None, NOW_S)
         caller.allowance.give_back(ticket, NOW_S)
@@ -145,9 +148,17 @@ class TestWhatIsTold:
         caller.send(NOW_S + 1)
         assert caller.wait_s(NOW_S + 1) == pytest.approx(slow_s)
         for second in range(2, 20):
-            caller.hear(caller.send(NOW_S + second), {}, NOW_S + second)
+            caller.hear(caller.send(NOW_S + second), told, NOW_S + second)
         caller.send(NOW_S + 20)
         assert caller.wait_s(NOW_S + 20) == pytest.approx(pace_s)
+
+    def test_what_was_sent_since_is_gone_too(self) -> None:
+        caller = Caller()
+        caller.ask(openai("tokens", 60_000, 60_000), NOW_S - 100, tokens=0)
+        asked = caller.send(NOW_S, tokens=100)
+        caller.send(NOW_S, tokens=800)
+        caller.hear(asked, openai("tokens", 60_000, 1_000), NOW_S + 1)
+        assert caller.wait_s(NOW_S + 1, tokens=2_000) == pytest.approx(0.8)
 
     def test_refusals_of_what_was_sent_before_the_last_one_are_no_news(self) -> None:
         caller = Caller(Limits(requests_per_min=600))
@@ -191,8 +202,8 @@ class TestWhatIsNotSo:
         """A window of a second under a limit that is told a minute never has more than a sixtieth of it left."""
         caller = Caller()
         for second in range(10):
-            caller.ask(openai("requests", 600, 3), NOW_S + second)
-        assert caller.wait_s(NOW_S + 9) == pytest.approx(0.1 / 0.98)
+            caller.ask(openai("tokens", 60_000, 500), NOW_S + second, tokens=0)
+        assert caller.wait_s(NOW_S + 9, tokens=980) == 0.0
 
     def test_headers_that_change_with_each_answer_keep_one_limit(self) -> None:
         caller = Caller()

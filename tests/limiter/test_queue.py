@@ -20,6 +20,17 @@ async def test_a_tenant_with_little_to_do_does_not_wait_for_one_with_much(hall: 
     assert [ticket for ticket in order if ticket < 100] == [0, *range(10, 30)]
 
 
+async def test_who_comes_late_has_no_claim_to_what_others_had_before(hall: Hall) -> None:
+    desk = await hall.open(ONE)
+    await desk.asks(*range(200), tenant="long here")
+    for ticket in range(100):
+        await desk.release(ticket)
+    await desk.asks(*range(1000, 1050), tenant="new")
+    before = len(desk.granted)
+    order = (await desk.drain())[before:]
+    assert 9 <= sum(ticket >= 1000 for ticket in order[:20]) <= 11
+
+
 async def test_tenants_get_equal_shares_in_tokens(hall: Hall) -> None:
     desk = await hall.open(ONE)
     await desk.asks(0)
@@ -95,9 +106,24 @@ async def test_what_all_models_share_goes_round_between_tenants_whatever_their_m
     assert order.index(5) < order.index(3)
 
 
-async def test_a_batch_request_does_not_overtake_an_interactive_one_of_its_model(hall: Hall) -> None:
+async def test_a_large_request_is_not_overtaken_by_small_ones_of_another_model(hall: Hall) -> None:
     desk = await hall.open(Limits(tokens_per_min=6000))
+    await desk.asks(0, tokens=98, model="a")
+    await desk.asks(1, tokens=600, model="a")
+    await desk.asks(2, 3, tokens=1, model="b")
+    assert await desk.advance(0.5) == [0]
+    assert (await desk.advance(60))[:2] == [0, 1]
+
+
+@pytest.mark.parametrize("known", ["stated", "learned"])
+async def test_a_batch_request_does_not_overtake_an_interactive_one_of_its_model(
+    hall: Hall, known: str
+) -> None:
+    desk = await hall.open(Limits(tokens_per_min=6000) if known == "stated" else Limits())
     await desk.asks(0, tokens=98)
+    if known == "learned":
+        told = {"x-ratelimit-limit-tokens": "6000", "x-ratelimit-remaining-tokens": "5902"}
+        desk.allowance.observe(0, told, hall.clock.monotonic())
     await desk.asks(1, tokens=600)
     assert await desk.asks(2, tokens=1, priority=BATCH) == [0]
     assert await desk.advance(0.5) == [0]

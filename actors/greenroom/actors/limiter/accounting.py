@@ -104,8 +104,6 @@ class Accounting:
             self._vote(at_end=True)
             return
         most = then.sent[counted] - self._sent_then[counted]
-        if not most > 0.0 or gone > most * 1.25 + 1.0:
-            return  # others use it too, or it is not a minute's
         by_arrival = most - limit / 60 * (then.at_s - self._whole_s)
         by_end = then.used[counted] - self._used_then[counted]
         if by_arrival <= 0.0 or by_arrival - by_end < 0.2 * by_arrival:

@@ -156,10 +156,6 @@ class Rate:
             self._trusted = True
             self._left.owe(gone + sent_since, at_s)
 
-    def distrust(self) -> None:
-        """Go by the pace alone."""
-        self._trusted = False
-
     def cut(self, now_s: float) -> None:
         """The server refused although the pace was kept: others use the limit too, or it is another one than we know."""
         self._set_share(max(_LEAST_SHARE, self._share * _CUT), now_s)

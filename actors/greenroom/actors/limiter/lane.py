@@ -163,12 +163,8 @@ class Lane:
         if counted in _TOKENS:
             before = accounting.at_end
             accounting.told(counted, rate.limit_per_min, gone, grant.amounts[counted], grant)
-            if accounting.at_end:
-                if not before:
-                    self._reckon_anew(now_s)
-                # What is in flight is not in it yet.
-                rate.distrust()
-                return
+            if accounting.at_end and not before:
+                self._reckon_anew(now_s)
         rate.told(gone, accounting.sent[counted] - grant.sent[counted], grant.at_s)
 
     def _reckon_anew(self, now_s: float) -> None:
