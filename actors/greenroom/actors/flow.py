@@ -146,7 +146,7 @@ class Flow:
         """
         attempt = self._attempt_put_together if streamed else self._attempt_whole
         asking = partial(self._ask, request, terms, attempt, stream=streamed)
-        call, (answered, completion) = await self._unless_closed(asking)
+        call, (answered, completion) = await self.unless_closed(asking)
         return self._done(call, answered, completion)
 
     def stream(self, request: ChatRequest, terms: Terms = NO_TERMS) -> EventStream:
@@ -164,7 +164,7 @@ class Flow:
         )
 
         async def begin() -> LiveStream:
-            _, live = await self._unless_closed(asking)
+            _, live = await self.unless_closed(asking)
             return live
 
         return CallStream(begin, self._done, self._gave_up)
@@ -175,7 +175,7 @@ class Flow:
 
         Raises as `chat`; a failure's cost is of all requests. What cancelling leaves behind: see `chat`.
         """
-        return await self._unless_closed(partial(self._embed, request, terms))
+        return await self.unless_closed(partial(self._embed, request, terms))
 
     async def count_tokens(self, request: ChatRequest, terms: Terms = NO_TERMS) -> CountedInput:
         """How many tokens a request's input has, counted by its provider where that counts, else estimated from its
@@ -185,7 +185,7 @@ class Flow:
             Refused: there is no such model; the limiter's.
             ProviderFailed: the wire has no words for the request, or the last attempt's failure.
         """
-        return await self._unless_closed(partial(self._count, request, terms))
+        return await self.unless_closed(partial(self._count, request, terms))
 
     async def _count(self, request: ChatRequest, terms: Terms) -> CountedInput:
         route, line = await self._ways.reach(request.model)
@@ -227,8 +227,12 @@ class Flow:
         self._tell(call_done(call, self._clock.monotonic()))
         found.add(answer, call.usage, call.cost_pusd, call.made)
 
-    async def _unless_closed(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Ask on this task, known to `aclose`, which cancels it."""
+    async def unless_closed(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask on this task, known to `aclose`, which cancels it. Not to be nested.
+
+        Raises:
+            Closed, RuntimeFailed: calls are given up.
+        """
         task = asyncio.current_task()
         assert task is not None
         if self._closed is not None:

@@ -251,13 +251,16 @@ class Runtime(Asking):
         Raises:
             StorageFailed: nothing was removed.
         """
-        return await purge(
-            self._running().store,
+        tree = self._running()
+        found = await purge(
+            tree.store,
             self._life.now_ms(),
             sessions_days=sessions_days,
             jobs_days=jobs_days,
             dry_run=dry_run,
         )
+        tree.sessions.rest()
+        return found
 
     async def open_job(self, request: JobRequest, found: Scan) -> OpenJob:
         """Find or make the job that `request` describes; nothing is asked yet. Raises as `batch` does."""

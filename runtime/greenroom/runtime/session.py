@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
-from typing import Literal, TypedDict, Unpack
+from typing import Annotated, Literal, TypedDict, Unpack
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from greenroom.actors.flow import Reply
 from greenroom.actors.prices import usd
@@ -30,6 +30,9 @@ from greenroom.runtime.askers import Askers
 from greenroom.runtime.options import Messages, OptionInvalid, Options, read_budget, read_options
 from greenroom.supervisors.tree import Tree
 
+_LATEST_MS = 253_402_300_799_999
+"""The end of the year 9999, beyond which Python has no dates."""
+
 
 class SessionOptions(TypedDict, total=False):
     """How a session is to talk, from now on; what is not said stays as it is. See `SessionSettings`.
@@ -51,7 +54,7 @@ class ExportedTurn(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A turn, or a summary of the turns before it, in an exported session."""
 
     messages: tuple[Message, ...]
-    created_at_ms: int
+    created_at_ms: Annotated[int, Meta(ge=0, le=_LATEST_MS)]
     seq: int = 0
     summary_of_seq: int | None = None
     model: str | None = None
@@ -153,7 +156,7 @@ class Session:
     async def configure(self, **options: Unpack[SessionOptions]) -> SessionSettings:
         """Change its settings, from the next turn on."""
         async with self._talk.floor(for_turn=False) as floor:
-            return await floor.ref.call(Change(floor.ticket, settings_change(options)))
+            return await floor.ask(Change(floor.ticket, settings_change(options)))
 
     async def transfer(self, model: str) -> SessionSettings:
         """Go on with another model, of whatever provider; what was said goes with it, tools included."""
@@ -163,7 +166,7 @@ class Session:
         """Name the present place, to come back to it; a name that was given before moves here."""
         check_name(name)
         async with self._talk.floor(for_turn=False) as floor:
-            await floor.ref.call(Mark(floor.ticket, name))
+            await floor.ask(Mark(floor.ticket, name))
 
     async def restore(self, to: str | int | None) -> None:
         """Go on from an earlier place: a checkpoint's name, or the `seq` of one of `turns()`.
@@ -174,7 +177,7 @@ class Session:
             SessionRefused: there is no such place.
         """
         async with self._talk.floor(for_turn=False) as floor:
-            await floor.ref.call(Move(floor.ticket, self._talk.next_ticket(), to))
+            await floor.ask(Move(floor.ticket, self._talk.next_ticket(), to))
 
     async def clear(self) -> None:
         """Begin anew, with the same settings; totals and checkpoints stay."""
@@ -215,7 +218,7 @@ class Session:
     async def delete(self) -> None:
         """Remove it, and all that was said. What it spent stays in the ledger."""
         async with self._talk.floor(for_turn=False) as floor:
-            await floor.ref.call(Delete(floor.ticket))
+            await floor.ask(Delete(floor.ticket))
 
 
 async def open_session(
@@ -287,28 +290,34 @@ def fill_of(document: ExportedSession, next_ticket: Callable[[], int]) -> Fill:
     """What makes a session of a document. Its turns are numbered anew, and cost it nothing: they were paid for elsewhere.
 
     Raises:
-        SessionRefused: a checkpoint or a summary is of no turn that the document holds.
+        SessionRefused: two turns have one `seq`, or a checkpoint is of no turn that the document holds, or a summary of
+            none before it.
+        ValueError: no checkpoint can have this name.
     """
-    numbers: dict[int, int] = {turn.seq: number for number, turn in enumerate(document.turns, 1)}
+    numbers: dict[int | None, int | None] = {None: None}
+    entries: list[Entry] = []
     try:
-        entries = tuple(
-            Entry(
+        for number, turn in enumerate(document.turns, 1):
+            entry = Entry(
                 id=next_ticket(),
                 seq=number,
                 kind="turn" if turn.summary_of_seq is None else "summary",
                 parent_seq=number - 1 or None,
-                covers_seq=None if turn.summary_of_seq is None else numbers[turn.summary_of_seq],
+                covers_seq=numbers[turn.summary_of_seq],
                 messages=turn.messages,
                 bytes_=len(msgspec.json.encode(turn.messages)),
                 model=turn.model,
                 created_at_ms=turn.created_at_ms,
             )
-            for number, turn in enumerate(document.turns, 1)
-        )
-        places = {name: None if seq is None else numbers[seq] for name, seq in document.checkpoints.items()}
+            entries.append(entry)
+            if turn.seq and numbers.setdefault(turn.seq, number) != number:
+                raise SessionRefused(f"the document of session {document.name!r} has two turns {turn.seq}")
+        places = {check_name(name): numbers[seq] for name, seq in document.checkpoints.items()}
     except KeyError as error:
-        raise SessionRefused(f"the document of session {document.name!r} has no turn {error}") from None
-    return Fill(document.settings, entries, places)
+        raise SessionRefused(
+            f"the document of session {document.name!r} has no turn {error} before what refers to it"
+        ) from None
+    return Fill(document.settings, tuple(entries), places)
 
 
 def document_of(

@@ -4,6 +4,7 @@
 `Memory`.
 """
 
+import asyncio
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -47,6 +48,7 @@ class Sessions:
         self._now_ms = now_ms
         self._kept: dict[str, ChildSpec] = {}
         self._known: dict[str, _Known] = {}
+        self._starting: dict[str, asyncio.Task[ActorRef]] = {}
 
     def branch(self) -> ChildSpec:
         """The branch itself, to be started under the root."""
@@ -69,13 +71,33 @@ class Sessions:
             self._make_room()
             known = self._make(session_id)
         self._known[session_id] = known
-        if not known.awake.ref.alive:
-            known.awake.memory.users += 1  # it may not be forgotten meanwhile
-            try:
-                await self._system.named(NAME).call(Keep(known.spec), timeout=None)
-            finally:
-                known.awake.memory.users -= 1
+        starting = self._starting.get(session_id)
+        if starting is None and not known.awake.ref.alive:
+            starting = self._start(session_id, known)
+        if starting is not None:
+            await asyncio.shield(starting)
         return known.awake
+
+    def _start(self, session_id: str, known: _Known) -> "asyncio.Task[ActorRef]":
+        """Have it started, once for all who wait: where it cannot be read, each of them is told so."""
+        known.awake.memory.users += 1  # it may not be forgotten meanwhile
+
+        def started(starting: "asyncio.Task[ActorRef]") -> None:
+            del self._starting[session_id]
+            known.awake.memory.users -= 1
+            if not starting.cancelled():
+                starting.exception()  # those who have waited are told, if there is one left
+
+        starting = asyncio.ensure_future(self._system.named(NAME).call(Keep(known.spec), timeout=None))
+        self._starting[session_id] = starting
+        starting.add_done_callback(started)
+        return starting
+
+    def rest(self) -> None:
+        """Have those asleep that nobody speaks to: they read anew what was changed in the database."""
+        for known in self._known.values():
+            if known.awake.ref.alive and _is_free(known.awake.memory):
+                known.awake.ref.cast(Sleep())
 
     def _make(self, session_id: str) -> _Known:
         name = f"session:{session_id}"

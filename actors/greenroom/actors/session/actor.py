@@ -185,6 +185,8 @@ class Session(Actor):
 
     @handles
     async def delete(self, message: Delete) -> None:
+        if self._settings is None:
+            return  # an incarnation before this one has done it, and was killed before it said so
         self._check_speaker(message.ticket)
         await self._commit(*records.deletion(self._id))
         await self._load()
@@ -274,10 +276,13 @@ class Session(Actor):
     async def _append(self, entry: Entry, body: bytes) -> None:
         try:
             await self._commit(
-                records.entry_row(self._id, entry, body), records.touched(self._id, entry.created_at_ms)
+                records.entry_row(self._id, entry, body),
+                records.touched(self._id, self._existing(), entry.created_at_ms),
             )
         except WriteRejected as error:
             await self._load()
+            if self._chain.next_seq == entry.seq:
+                raise  # nobody has added anything: the row itself is what the database does not take
             raise SessionConflict(
                 f"another process has added to session {self._id!r} meanwhile; say it again"
             ) from error

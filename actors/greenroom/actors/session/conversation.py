@@ -6,11 +6,11 @@ The actor may be killed at any of these arrows: each message is sent again to th
 `Memory` who has the floor and from the rows what was recorded.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from msgspec import Struct, structs
 
@@ -24,7 +24,14 @@ from greenroom.actors.ledger import Account, Budget
 from greenroom.actors.providers import ChatRequest, Message
 from greenroom.actors.providers.options import ASSUMED_OUTPUT_TOKENS
 from greenroom.actors.session.messages import Begin, Next, Said
-from greenroom.actors.session.state import Entry, Granted, Memory, SessionSettings, TooLong
+from greenroom.actors.session.state import (
+    Entry,
+    Granted,
+    Memory,
+    SessionRefused,
+    SessionSettings,
+    TooLong,
+)
 from greenroom.actors.session.window import SUMMARY_PREFIX, Shown, room_bytes, size_of, tokens_per_byte
 
 Before = Callable[[Asker], Asker]
@@ -36,6 +43,10 @@ _SHRINKS = 3
 _SUMMARY_TOKENS = 1_000
 _TIMEOUT_S = 120.0
 _WITHOUT_LIMIT = 10**9
+
+
+class _AskActor(Protocol):
+    def __call__(self, message: Call[_T], /) -> Coroutine[Any, Any, _T]: ...
 
 
 def _unchanged(asker: Asker) -> Asker:
@@ -81,6 +92,7 @@ class Conversation:
         self.id = session_id
         self._wake = wake
         self._flow = flow
+        self._unless_closed = flow.unless_closed
         self.next_ticket = next_ticket
         self._catalog = catalog
         self._default_model = default_model
@@ -88,7 +100,7 @@ class Conversation:
     async def ask(self, message: Call[_T]) -> _T:
         """Ask the actor, awake or not."""
         async with self._awake() as awake:
-            return await awake.ref.call(message, timeout=_TIMEOUT_S)
+            return await self._unless_closed(partial(awake.ref.call, message, timeout=_TIMEOUT_S))
 
     @asynccontextmanager
     async def floor(self, *, for_turn: bool = True) -> AsyncGenerator["Floor"]:
@@ -103,8 +115,10 @@ class Conversation:
         ticket = self.next_ticket()
         async with self._awake() as awake:
             try:
-                granted = await awake.ref.call(Begin(ticket, for_turn), timeout=None)
-                yield Floor(awake.ref, ticket, granted)
+                granted = await self._unless_closed(
+                    partial(awake.ref.call, Begin(ticket, for_turn), timeout=None)
+                )
+                yield Floor(self.ask, ticket, granted)
             finally:
                 awake.memory.give_back(ticket)
                 with suppress(Overloaded):  # then so many wait that each of them will look who is next
@@ -155,12 +169,12 @@ class Conversation:
 
     @asynccontextmanager
     async def _awake(self) -> AsyncGenerator[Awake]:
-        awake = await self._wake(self.id)
+        wake = partial(self._wake, self.id)
+        awake = await self._unless_closed(wake)
         awake.memory.users += 1
         try:
             # It may have fallen asleep between being awake and our word that it is needed.
-            awake = await self._wake(self.id)
-            yield awake
+            yield await self._unless_closed(wake)
         finally:
             awake.memory.users -= 1
 
@@ -221,10 +235,15 @@ class Conversation:
         )
         request = ChatRequest(
             model=settings.window.summary_model or ask.request.model,
-            messages=(Message("user", demand + told[-max(room - len(demand), 1_000) :]),),
+            messages=(Message("user", demand + _end_of(told, max(room - len(demand), 1_000))),),
             max_tokens=_SUMMARY_TOKENS,
         )
         reply = await self._flow.chat(request, ask.terms)
+        if not reply.text.strip():
+            raise SessionRefused(
+                f"{request.model} was to summarise session {self.id!r} and said nothing ({reply.finish_reason}); "
+                "give its window another summary_model"
+            )
         said = Said(
             ticket=floor.ticket,
             id=self.next_ticket(),
@@ -235,7 +254,7 @@ class Conversation:
             input_tokens=reply.usage.total_input_tokens,
             output_tokens=reply.usage.total_output_tokens,
         )
-        entry = await floor.record(said)
+        entry = await floor.ask(said)
         rest = tuple(one for one in floor.granted.entries if one.kind == "turn" and one.seq > entries[-1].seq)
         floor.granted = structs.replace(floor.granted, entries=(entry, *rest), head_seq=entry.seq)
 
@@ -250,26 +269,22 @@ class Conversation:
             output_tokens=reply.usage.total_output_tokens,
             sent_bytes=size_of(whole.messages),
         )
-        await floor.record(said)
+        await floor.ask(said)
 
 
 class Floor:
     """The floor of a session.
 
     Attributes:
-        ref: the actor, by name.
+        ask: asks the actor, such as to record something.
         ticket: by which it was granted.
         granted: what was said before.
     """
 
-    def __init__(self, ref: ActorRef, ticket: int, granted: Granted) -> None:
-        self.ref = ref
+    def __init__(self, ask: "_AskActor", ticket: int, granted: Granted) -> None:
+        self.ask = ask
         self.ticket = ticket
         self.granted = granted
-
-    async def record(self, said: Said) -> Entry:
-        """Have something recorded; it is on disk when this returns."""
-        return await self.ref.call(said, timeout=_TIMEOUT_S)
 
 
 class SessionStream:
@@ -339,3 +354,7 @@ def _transcript(messages: tuple[Message, ...]) -> str:
         )
         lines.append(f"{message.role}: {content or ''}{calls}")
     return "\n".join(lines)
+
+
+def _end_of(text: str, most_bytes: int) -> str:
+    return text.encode()[-most_bytes:].decode(errors="ignore")

@@ -7,7 +7,7 @@ import msgspec
 
 from greenroom.actors import storage
 from greenroom.actors.providers import Message
-from greenroom.actors.session.state import Entry, Kind, SessionSettings, Totals
+from greenroom.actors.session.state import Entry, Kind, SessionRefused, SessionSettings, Totals
 from greenroom.actors.storage import Query, Rows, Write
 
 _LOADED_BYTES = 8 * 1024 * 1024
@@ -60,6 +60,8 @@ async def read_chain(
         most_bytes: of messages, after which nothing older is read; None: all of it.
     """
     chain = Chain()
+    if head_seq is not None and not 0 < head_seq < _AFTER_EVERYTHING:
+        return chain
     wanted = chain.head_seq = head_seq
     found: list[Entry] = []
     size = 0
@@ -70,7 +72,7 @@ async def read_chain(
                 wanted = chain.head_seq = entry.parent_seq if entry.kind == "move" else entry.seq
         if wanted is None:
             break
-        if entry.seq == wanted:
+        if entry.seq == wanted and entry.kind != "move":
             found.append(entry)
             wanted = entry.parent_seq
             size += entry.bytes_
@@ -122,6 +124,8 @@ async def read_checkpoints(store: Reader, session_id: str) -> dict[str, int | No
 
 async def has_entry(store: Reader, session_id: str, seq: int) -> bool:
     """Whether there is a turn or summary of this number."""
+    if not 0 < seq < _AFTER_EVERYTHING:
+        return False
     rows = await store.call(Query(storage.TURN_AT, {"session_id": session_id, "seq": seq}))
     return bool(rows)
 
@@ -133,14 +137,22 @@ async def read_totals(store: Reader, session_id: str) -> Totals:
 
 
 def session_row(session_id: str, settings: SessionSettings, now_ms: int) -> Write:
-    """Make a session, or change its settings."""
-    row = {
-        "id": session_id,
-        "created_at_ms": now_ms,
-        "updated_at_ms": now_ms,
-        "settings": msgspec.json.encode(settings).decode(),
-    }
-    return Write(storage.PUT_SESSION, (row,))
+    """Make a session, or change its settings.
+
+    Raises:
+        SessionRefused: they hold what is no Unicode text.
+    """
+    return Write(storage.PUT_SESSION, (_session_row(session_id, settings, now_ms),))
+
+
+def _session_row(session_id: str, settings: SessionSettings, now_ms: int) -> dict[str, object]:
+    try:
+        encoded = msgspec.json.encode(settings).decode()
+    except UnicodeEncodeError as error:
+        raise SessionRefused(
+            f"settings of session {session_id!r}: {error.object[:80]!r} is no text that UTF-8 can hold"
+        ) from None
+    return {"id": session_id, "created_at_ms": now_ms, "updated_at_ms": now_ms, "settings": encoded}
 
 
 def entry_row(session_id: str, entry: Entry, body: bytes) -> Write:
@@ -163,9 +175,9 @@ def entry_row(session_id: str, entry: Entry, body: bytes) -> Write:
     return Write(storage.INSERT_TURN, (row,))
 
 
-def touched(session_id: str, now_ms: int) -> Write:
-    """Note that something happened in a session."""
-    return Write(storage.TOUCH_SESSION, ({"session_id": session_id, "updated_at_ms": now_ms},))
+def touched(session_id: str, settings: SessionSettings, now_ms: int) -> Write:
+    """Note that something happened in a session; one that was purged meanwhile is there again."""
+    return Write(storage.TOUCH_SESSION, (_session_row(session_id, settings, now_ms),))
 
 
 def checkpoint_row(session_id: str, name: str, seq: int | None, now_ms: int) -> Write:

@@ -11,7 +11,7 @@ half).
 
 import msgspec
 
-from greenroom.actors.providers import Message
+from greenroom.actors.providers import ImagePart, Message
 from greenroom.actors.session.state import Entry, TooLong, Window
 
 _TOKENS_PER_BYTE = 0.5
@@ -21,6 +21,8 @@ _LEAST_TOKENS_PER_BYTE = 0.05
 _KEPT_AFTER_SUMMARY = 0.5
 """The share of the room that turns may take beside a new summary, so that not each turn needs another one."""
 _MESSAGE_BYTES = 64
+_IMAGE_BYTES = 6_400
+"""An image costs tokens by its pixels, 1,600 of an ordinary one, however long it is as base64."""
 SUMMARY_PREFIX = "Summary of the conversation so far:\n"
 
 _encode = msgspec.json.Encoder().encode
@@ -40,8 +42,18 @@ def room_bytes(room_tokens: int, rate: float) -> int:
 
 
 def size_of(messages: tuple[Message, ...]) -> int:
-    """The bytes of messages as JSON, and of what a wire puts around each."""
-    return len(_encode(messages)) + _MESSAGE_BYTES * len(messages)
+    """The bytes of messages as JSON, and of what a wire puts around each; an image is taken for so much text."""
+    return _size(messages, len(_encode(messages)))
+
+
+def _size(messages: tuple[Message, ...], encoded: int) -> int:
+    size = encoded + _MESSAGE_BYTES * len(messages)
+    for message in messages:
+        if type(message.content) is tuple:
+            for part in message.content:
+                if isinstance(part, ImagePart):
+                    size += _IMAGE_BYTES - len(part.image_url.url)
+    return size
 
 
 class Shown:
@@ -78,7 +90,7 @@ class Shown:
             entries = entries[1:]
             head = (*head, *summary.messages)
         units = _units(entries, newest)
-        always = size_of(head) + size_of(newest) + sum(map(_size, units.bound))
+        always = size_of(head) + size_of(newest) + sum(map(_size_of_entry, units.bound))
         if always > room:
             raise TooLong(
                 f"what is to be said takes some {always} bytes with its system message, and the model's context has "
@@ -117,14 +129,14 @@ def _units(entries: tuple[Entry, ...], newest: tuple[Message, ...]) -> _Units:
     return units
 
 
-def _size(entry: Entry) -> int:
-    return entry.bytes_ + _MESSAGE_BYTES * len(entry.messages)
+def _size_of_entry(entry: Entry) -> int:
+    return _size(entry.messages, entry.bytes_)
 
 
 def _newest_that_fit(units: list[tuple[Entry, ...]], room: int) -> list[tuple[Entry, ...]]:
     count = 0
     for unit in reversed(units):
-        room -= sum(map(_size, unit))
+        room -= sum(map(_size_of_entry, unit))
         if room < 0:
             break
         count += 1

@@ -3,7 +3,7 @@
 Every write here may be applied twice without harm, which is what lets it be sent again after a crash.
 """
 
-from sqlalchemy import bindparam, case, delete, func, literal_column, select, update
+from sqlalchemy import bindparam, case, delete, func, literal_column, select
 
 from greenroom.actors.storage.binding import Upsert
 from greenroom.actors.storage.statements import total
@@ -17,12 +17,9 @@ PUT_SESSION = Upsert(
 )
 """A session, or its new settings. Parameters: every column of `sessions`."""
 
-TOUCH_SESSION = (
-    update(sessions)
-    .where(sessions.c.id == bindparam("session_id"))
-    .values(updated_at_ms=bindparam("updated_at_ms"))
-)
-"""Something happened there. Parameters: session_id, updated_at_ms."""
+TOUCH_SESSION = Upsert(sessions, key=("id",), columns=tuple(sessions.c.keys()), update=("updated_at_ms",))
+"""Something happened there; a session that is gone is made again, so that no turn is without one. Parameters: every
+column of `sessions`."""
 
 INSERT_TURN = Upsert(turns, key=("id",), columns=tuple(turns.c.keys()))
 """What happened. Parameters: every column of `turns`. What is there already stays as it is; something else of the same
