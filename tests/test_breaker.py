@@ -84,6 +84,29 @@ def test_a_failure_that_is_not_one_of_health_changes_nothing(bench: Bench) -> No
     assert (bench.state, bench.breaker.failures) == ("closed", 0)
 
 
+def test_a_burst_whose_failures_come_before_its_answers_leaves_it_closed(bench: Bench) -> None:
+    burst = [bench.breaker.lease() for _ in range(40)]
+    for lease in burst[:19]:
+        bench.breaker.ended(lease, "server", counts=True)
+    assert bench.state == "closed", "21 may yet be answered"
+    bench.breaker.ended(burst[19], "ok", counts=True)
+    assert bench.breaker.failures == 0
+    for lease in burst[20:29]:
+        bench.breaker.ended(lease, "server", counts=True)
+    assert bench.state == "closed"
+    bench.breaker.ended(burst[29], "server", counts=True)
+    assert bench.state == "open", "as many failed as may yet be answered"
+
+
+def test_calls_from_before_it_opened_do_not_hold_it_closed_after(bench: Bench) -> None:
+    for _ in range(3):
+        bench.breaker.lease()  # never to end
+    bench.trip()
+    bench.now_s += 5.0
+    bench.call("ok")
+    bench.trip()
+
+
 def test_the_probe_closes_it(bench: Bench) -> None:
     bench.trip()
     bench.now_s += 4.0
@@ -201,7 +224,8 @@ class Against(RuleBasedStateMachine):
                 self.probe_ended(outcome)
         elif since == self.since and outcome != "cancelled":
             self.row = [*self.row, outcome] if outcome in FAILURES else []
-            if len(self.row) == POLICY.failures:
+            in_flight = sum(since == self.since for _, since in self.living.values())
+            if len(self.row) >= max(POLICY.failures, in_flight):
                 self.open()
 
     def probe_ended(self, outcome: str) -> None:

@@ -7,7 +7,8 @@ What counts as a failure is `FAILURES`: the provider or the way to it is broken.
 or the key got wrong shows a provider in good health, as a whole answer does. What says nothing of it, such as a call
 that was cancelled, changes nothing; nor does, as `ended` is told, a 429 that says when to come again, since the limiter
 keeps to that, the end of the time that a caller gave, or one answer that was cut: where the provider is down, the next
-connection is refused. In a row: at any concurrency a provider that still answers some is worth asking.
+connection is refused. In a row: at any concurrency a provider that still answers some is worth asking. Refusals come
+faster than answers, so that a burst hears its failures first: while more calls are in flight than failed, it stays closed.
 
 An epoch ends when the breaker opens, and leases of an earlier one are not heard: what was sent before says nothing of
 the time after.
@@ -57,6 +58,7 @@ class Breaker:
         self._now_s = now_s
         self._tell = tell
         self._epoch = 0
+        self._in_flight = 0  # of this epoch
         self._probing = False
         self._opened = 0
         self._open_until_s = 0.0
@@ -75,6 +77,7 @@ class Breaker:
             self._probing = True
             if self.state == "open":
                 self._change("half_open", "")
+        self._in_flight += 1
         return self._epoch
 
     def ended(self, epoch: int, outcome: str, *, counts: bool) -> None:
@@ -85,9 +88,10 @@ class Breaker:
             outcome: `ok`, or an error kind.
             counts: whether a failure is one of the provider's health.
         """
-        if outcome == "ok" and not self.failures and self.state == "closed":
-            return
         if epoch != self._epoch:
+            return
+        self._in_flight -= 1
+        if outcome == "ok" and not self.failures and self.state == "closed":
             return
         if outcome in _SILENT or (outcome in FAILURES and not counts):
             self._probing = False
@@ -98,7 +102,8 @@ class Breaker:
                 self._change("closed", "")
         else:
             self.failures += 1
-            if self.failures >= self._settings.failures:  # a probe that fails is one more of the same row
+            # A probe that fails is one more of the same row.
+            if self.failures >= max(self._settings.failures, self._in_flight):
                 self._open(outcome)
 
     def _open(self, because: str) -> None:
@@ -107,6 +112,7 @@ class Breaker:
         self._opened += 1
         self._open_until_s = self._now_s() + cool_down_s
         self._epoch += 1
+        self._in_flight = 0
         self._change("open", because)
 
     def _change(self, state: State, because: str) -> None:

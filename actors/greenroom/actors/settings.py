@@ -184,8 +184,9 @@ class ModelSettings(Capabilities, frozen=True):
 
 
 class BreakerSettings(_Section, frozen=True):
-    """When a provider is left alone: after so many `failures` in a row, for `cool_down_s`, and twice as long each time
-    that the one call which is then let through fails too, up to `cool_down_max_s`.
+    """When a provider is left alone: after so many `failures` in a row, and no fewer than calls in flight to it, for
+    `cool_down_s`, and twice as long each time that the one call which is then let through fails too, up to
+    `cool_down_max_s`.
     """
 
     failures: Positive = 10
