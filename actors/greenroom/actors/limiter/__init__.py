@@ -5,12 +5,12 @@ tell; every answer corrects them. Who waits is served fairly between tenants, in
 before its deadline is told so at once.
 
     gcra         one rate; one limit, paced by us and corrected by what the server says is left
-    accounting   when the server counts tokens
-    sizes        how large requests and answers turn out
+    learning     when a server counts tokens, and how large requests and answers turn out
     lane         one model's limits, learned
     concurrency  how many may be in flight
     allowance    all of it, outliving the actor: calls tell it what came of them, without a message
     queue        who goes next
+    messages     what is said to the limiter
     actor        the limiter
 """
 

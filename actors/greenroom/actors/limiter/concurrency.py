@@ -8,16 +8,21 @@ from greenroom.actors.settings import Limits
 _START = 2
 """Few, so that the first look is not beyond what the server bears already."""
 _ANSWERS = 4
+"""A window has so many at least, and one for each slot."""
 _TOLERATED = 2.0
 """How much longer a piece of work may take than with room to spare: up to there, more in flight is more done."""
 _GROWTH = 2.0
+"""Until the first cut, as TCP starts; later by one slot a window."""
 _BELIEF = 0.3
 """In a window that says less than the least: its answers may have been easy ones."""
 _LEAST_CUT = 0.5
+"""One window takes no more than half away."""
 _OVERLOAD_CUT = 0.7
 _LOOK_EVERY = 20
 _LOOK_SOON = 8
+"""Windows from one look with half the slots to the next; fewer after one that showed that half of them only waited."""
 _HALF = 1.6
+"""So much faster half as many must be for that; 2 if all of the others waited."""
 _WORK_OF_A_REQUEST = 16.0
 _WORK_OF_INPUT = 0.125
 """Work is counted in tokens of output: reading one takes about an eighth of writing one, and a request has its own cost."""
@@ -87,15 +92,12 @@ class AdaptiveSlots(Slots):
         self._window = _Window(now_s, now_s)
 
     def began(self, now_s: float, in_flight: int) -> None:
-        self._occupy(now_s, in_flight)
-
-    def _occupy(self, now_s: float, in_flight: int) -> None:
         window = self._window
         window.occupied_s += in_flight * (now_s - window.seen_s)
         window.seen_s = now_s
 
     def ended(self, began_s: float, now_s: float, usage: Usage | None, outcome: str, in_flight: int) -> None:
-        self._occupy(now_s, in_flight)
+        self.began(now_s, in_flight)
         window = self._window
         window.full = window.full or in_flight >= self.limit
         if outcome in _OVERLOADED:

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 
 from greenroom.actors.events import Usage
-from greenroom.actors.limiter.accounting import Accounting, Standing
 from greenroom.actors.limiter.gcra import Amounts, Counted, Rate
+from greenroom.actors.limiter.learning import Accounting, Sizes, Standing
 from greenroom.actors.limiter.messages import Admit, ModelLimits
-from greenroom.actors.limiter.sizes import Sizes
 from greenroom.actors.providers.limits import LimitHeaders
 from greenroom.actors.settings import TokensCounted
 

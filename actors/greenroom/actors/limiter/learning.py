@@ -1,15 +1,20 @@
-"""When a server counts tokens: on arrival or at the end."""
+"""What is learned of one model from its answers: when its tokens count, and how large requests and answers turn out."""
 
 from msgspec import Struct
 
+from greenroom.actors.events import Usage
 from greenroom.actors.limiter.gcra import NOTHING, Amounts, Counted
 from greenroom.actors.settings import TokensCounted
 
 _IDLE_S = 60.0
 """After so long every window of a minute is whole again, whichever way it is kept."""
 _VOTES = 3
+"""So many answers in a row, and tokens are taken to count at the end."""
 _DOUBTS = 6.0
 _DOUBT_ALLAYED = 0.02
+"""So many refusals take that back; each answer allays a fiftieth of one."""
+_WINDOW = 50
+"""So many answers back reach the means."""
 
 
 class Standing(Struct, gc=False):
@@ -27,8 +32,8 @@ class Accounting:
     Giving unused tokens back to the first kind brings refusals, not giving them back leaves the allowance of the second kind
     unused. So each is taken for the first kind until it shows. What is said to be left is as of a request's arrival.
     Counted from a moment when the server's account was whole, under the first kind at least what was sent is gone, less
-    what a minute's bucket has got back meanwhile, and always the request itself; under the second at most what was used. Where these two lie apart, an
-    answer votes for the nearer one. Refusals take the second verdict back.
+    what a minute's bucket has got back meanwhile, and always the request itself; under the second at most what was used.
+    Where these two lie apart, an answer votes for the nearer one. Refusals take the second verdict back.
 
     Args:
         now_s: by the clock's `monotonic`.
@@ -125,6 +130,54 @@ class Accounting:
             self._votes_needed *= 4
             self._votes = 0
             self._whole_s = float("-inf")  # it is not known any more since when the account was whole
+
+
+class Sizes(Struct, gc=False):
+    """Running estimates: how a guess at the input compares with what is counted, and the mean of what is answered.
+
+    `cached_count` is whether tokens read from a cache count towards the provider's limits.
+    """
+
+    cached_count: bool = True
+    answers: int = 0
+    output_mean: float = 0.0
+    _guessed: float = 0.0
+    _counted: float = 0.0
+
+    def input_tokens(self, guess: int) -> float:
+        """The guess, mended by what earlier guesses came to."""
+        return guess * self._counted / self._guessed if self._guessed else float(guess)
+
+    def output_tokens(self, most: int) -> float:
+        """What is likely to be answered; the most that may be, while nothing is known."""
+        return min(most, self.output_mean) if self.answers else float(most)
+
+    @property
+    def input_mean(self) -> float:
+        """Of requests that were answered."""
+        return self._counted
+
+    def counted(self, usage: Usage) -> tuple[int, int]:
+        """Input and output tokens of an answer, as limits count them."""
+        tokens_in = (
+            usage.input_tokens
+            + usage.cache_write_5m_tokens
+            + usage.cache_write_1h_tokens
+            + usage.audio_input_tokens
+        )
+        if self.cached_count:
+            tokens_in += usage.cached_tokens
+        return tokens_in, usage.output_tokens + usage.reasoning_tokens + usage.audio_output_tokens
+
+    def learn(self, guess: int, tokens_in: int, tokens_out: int) -> None:
+        """One more answer, and what its input had been guessed at."""
+        self.answers = min(self.answers + 1, _WINDOW)
+        weight = 1 / self.answers
+        self.output_mean += weight * (tokens_out - self.output_mean)
+        if guess and tokens_in:
+            # Means of both, not the mean of their ratios: large requests matter more.
+            self._guessed += weight * (guess - self._guessed)
+            self._counted += weight * (tokens_in - self._counted)
 
 
 def _sum(one: Amounts, other: Amounts) -> Amounts:
