@@ -92,11 +92,11 @@ class Contender:
         pairs = (pair.split("=") for pair in self._read().split())
         return {key: float(value) for key, value in pairs}
 
-    def count_for(self, name: str, seconds: float) -> int:
+    def count_for(self, name: str, seconds: float, step: int = _STEP) -> int:
         """How many operations take about so many seconds, after a first go that also warms it up."""
-        self.measure(name, _STEP)
-        rate = self.measure(name, _STEP)[self.rate_key]
-        return min(max(round(rate * seconds / _STEP), 1) * _STEP, _MOST)
+        self.measure(name, step)
+        rate = self.measure(name, step)[self.rate_key]
+        return min(max(round(rate * seconds / step), 1) * step, _MOST)
 
     def close(self) -> None:
         """Ends the program: its input ends, and it has ten seconds to tidy up."""
@@ -225,14 +225,20 @@ def in_turns(
 
 
 def interleaved(
-    contenders: list[Contender], measure: str, *, rounds: int, seconds: float, lacks: dict[str, str]
+    contenders: list[Contender],
+    measure: str,
+    *,
+    rounds: int,
+    seconds: float,
+    lacks: dict[str, str],
+    step: int = _STEP,
 ) -> Rounds:
     """Every contender that has this measure, one after the other, round after round. One that dies is left out."""
     counts: dict[str, int] = {}
     able: list[Contender] = []
     for one in [one for one in contenders if measure in one.measures]:
         try:
-            counts[one.name] = one.count_for(measure, seconds)
+            counts[one.name] = one.count_for(measure, seconds, step)
             able.append(one)
         except Lacking as why:
             leave_out(one.name, why, lacks)
