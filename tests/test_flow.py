@@ -208,7 +208,7 @@ PASSING: dict[str, tuple[Answering, ErrorKind, bool]] = {
 """The same, of failures that another attempt may mend."""
 
 
-SILENCES = {"never answers": Stalls(first_byte_s=0.3), "silent in mid-answer": Stalls(gap_s=0.2)}
+SILENCES = {"never answers": Stalls(first_byte_s=1.0), "silent in mid-answer": Stalls(gap_s=0.7)}
 """What is waited for where the server says nothing; elsewhere a busy machine has all the time it wants."""
 
 
