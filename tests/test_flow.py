@@ -303,7 +303,7 @@ class TestFailures:
             Runtime(settings(upstream.base_url, tmp_path), environ={}) as rt,
         ):
             with pytest.raises(ProviderFailed, match="no whole answer within") as caught:
-                await rt.chat("acme/fast", "x", timeout_s=0.2)
+                await rt.chat("acme/fast", "x", timeout_s=1.0)
             await until(lambda: upstream.in_flight == 0)
             await given_back(rt)
         assert caught.value.error.kind == "timeout"
