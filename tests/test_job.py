@@ -1,7 +1,7 @@
 """A job's handle: its results and events as they come, giving it up, and asking what failed again."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import anyio
@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from tests.inside import given_back
 
-from greenroom.actors.batch import ChangedInput, JobResult
+from greenroom.actors.batch import BadLine, ChangedInput, JobResult
 from greenroom.actors.settings import PriceSettings, Retries
 from greenroom.runtime import Job, Runtime
 from greenroom.runtime.spool import Item, Source, spool
@@ -187,6 +187,35 @@ class TestSources:
         path = anyio.Path(await spool({"prompt": "x" * 1_000, "n": n} for n in range(30_000)))
         assert (await path.stat()).st_size > 30_000_000
         await path.unlink()
+
+    async def test_leave_nothing_behind(
+        self, provider: ScriptedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = tmp_path / "tmp"
+        folder.mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(folder))
+
+        def breaks() -> Iterator[Item]:
+            yield "p0"
+            raise KeyError("half-way")
+
+        def files() -> int:
+            return len(list(folder.iterdir()))
+
+        async with Runtime(provider.settings(tmp_path, prices=PRICES), environ={}) as rt:
+            with pytest.raises(KeyError, match="half-way"):
+                await rt.batch(breaks())
+            with pytest.raises(BadLine, match="line 1"):
+                await rt.batch([{"nonsense": 1}])
+            assert (await (await rt.batch([])).wait()).finished == 0
+            provider.say("one", Fails(400), "two")
+            await (await rt.batch(["p0"])).wait()
+            assert files() == 0
+            job = await rt.batch(["p0"], out=tmp_path / "out.jsonl")
+            await job.wait()
+            assert (await (await job.retry_failed()).wait()).ok == 1  # its lines are still known
+            assert files() == 1
+        assert files() == 0
 
     async def test_each_line_has_its_time(self, tmp_path: Path, provider: ScriptedProvider) -> None:
         async def never(_: Received) -> str:

@@ -86,6 +86,7 @@ class Runtime(Asking):
         self._clock = clock
         self._stack = AsyncExitStack()
         self._life = Life()
+        self._spooled: set[Path] = set()
         self.telemetry = Telemetry()
 
     async def __aenter__(self) -> Self:
@@ -96,6 +97,7 @@ class Runtime(Asking):
             DatabaseUnusable: the database is another's, damaged, or cannot be made.
         """
         async with AsyncExitStack() as stack:
+            stack.callback(self._unspool_all)
             settings = await self._settings()
             chosen = self._chosen or await choose_providers(settings, self._environ)
             if chosen.simulated:
@@ -138,7 +140,8 @@ class Runtime(Asking):
         Args:
             source: the file, of OpenAI batch lines, `{"messages": [...]}` or `{"prompt": "..."}`; a name that ends in
                 `.csv` holds CSV with a row of column names. Or an iterable, async or not, of prompts or of dicts such as
-                a line of JSON holds; it is written to a temporary file first, which is there until the runtime is left.
+                a line of JSON holds; it is written to a temporary file first, which is there until the runtime is left, or
+                without `out` until the job's end.
             out: where results are appended, as OpenAI batch output lines, or as CSV rows where the name ends in `.csv`;
                 None: they stay in the database.
             model: `provider/model` for all lines; None: each line's own, else the default model.
@@ -186,15 +189,29 @@ class Runtime(Asking):
             timeout_s=read_terms({"timeout_s": timeout_s}).timeout_s,
             fallbacks=tuple(fallbacks),
         )
-        return await self._scan_and_start(request)
+        try:
+            return await self._scan_and_start(request)
+        except Exception:
+            self._unspool(path)
+            raise
 
     async def _input(self, source: Source) -> tuple[Path, str]:
         """The file to read, and what to call it."""
         if isinstance(source, str | Path):
             return Path(source), str(await anyio.to_thread.run_sync(absolute, Path(source)))
-        file = await spool(source)
-        self._stack.callback(file.close)
-        return Path(file.name), "an iterable"
+        path = await spool(source)
+        self._spooled.add(path)
+        return path, "an iterable"
+
+    def _unspool(self, path: Path) -> None:
+        """Remove a job's input if it was written here."""
+        if path in self._spooled:
+            self._spooled.remove(path)
+            path.unlink(missing_ok=True)
+
+    def _unspool_all(self) -> None:
+        for path in tuple(self._spooled):
+            self._unspool(path)
 
     async def _scan_and_start(self, request: JobRequest) -> Job:
         found = await anyio.to_thread.run_sync(
@@ -280,6 +297,8 @@ class Runtime(Asking):
         tree = self._running()
         starting = tree.jobs.start(opened, tree.flow, self._life.now_ms)
         running = await unless_failed(starting, self._life.failure)
+        if opened.request.out is None:  # nobody can go on with it
+            running.memory.ended.add_done_callback(lambda _: self._unspool(opened.request.path))
         return Job(running, opened, tree.store, self._life.failure, self._scan_and_start)
 
     async def _settings(self) -> Settings:

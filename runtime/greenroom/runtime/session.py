@@ -135,13 +135,12 @@ class Session:
         return await self._turns(await self.status(), at)
 
     async def _turns(self, status: SessionStatus, at: str | int | None) -> tuple[Entry, ...]:
-        head: str | int | None = status.head_seq if at is None else at
-        if isinstance(head, str):
-            head = place_of(status, head)
-        if head is None:
+        head = place_of(status, at) if isinstance(at, str) else at
+        if head is None and at is not None:
             return ()
+        # Where it is stands in the database, where another process may have gone on with it.
         chain = await read_chain(self._tree.store, self.name, head_seq=head, most_bytes=None)
-        if not chain.entries:
+        if head is not None and not chain.entries:
             raise SessionRefused(f"session {self.name!r} has no turn {head}")
         return tuple(chain.entries)
 

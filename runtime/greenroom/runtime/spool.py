@@ -18,10 +18,10 @@ _AT_ONCE = 1_000
 _encode = msgspec.json.Encoder().encode
 
 
-async def spool(source: Iterable[Item] | AsyncIterable[Item]) -> "IO[bytes]":
-    """The lines as a temporary file, which goes when it is closed. Memory is flat, however many there are.
+async def spool(source: Iterable[Item] | AsyncIterable[Item]) -> Path:
+    """The lines as a temporary file, which is the caller's to remove. Memory is flat, however many there are.
 
-    An iterable is iterated in a thread. Cancelling leaves no file behind.
+    An iterable is iterated in a thread. Cancelling leaves no file behind, nor does what is raised.
 
     Raises:
         ValueError: a line is no text and nothing that JSON can hold.
@@ -34,13 +34,19 @@ async def spool(source: Iterable[Item] | AsyncIterable[Item]) -> "IO[bytes]":
         else:
             await anyio.to_thread.run_sync(_write, file, source, 0)
     except BaseException:
-        file.close()
+        _discard(file)
         raise
-    return file
+    file.close()
+    return Path(file.name)
 
 
 def _file() -> "IO[bytes]":
-    return tempfile.NamedTemporaryFile(prefix="greenroom-")
+    return tempfile.NamedTemporaryFile(prefix="greenroom-", delete=False)
+
+
+def _discard(file: "IO[bytes]") -> None:
+    Path(file.name).unlink()
+    file.close()
 
 
 async def _drain(source: AsyncIterable[Item], file: "IO[bytes]") -> None:
