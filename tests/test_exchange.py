@@ -156,6 +156,7 @@ async def test_nobody_listens_so_nothing_was_sent() -> None:
         with pytest.raises(ExchangeFailed) as failed:
             await exchange(session, URL(f"http://127.0.0.1:{port}/v1"), REQUEST, PATIENT, LEFT_S)
     assert (failed.value.kind, failed.value.sent) == ("connection", False)
+    assert str(failed.value).startswith(f"nobody answers at 127.0.0.1:{port}: ")
 
 
 async def test_a_good_answer_gives_its_connection_back() -> None:

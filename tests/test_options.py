@@ -214,8 +214,10 @@ async def test_nothing_is_held_or_sent_for_what_is_wrong() -> None:
 WRONGLY_ASKED: list[tuple[str, Callable[[Runtime], Awaitable[object]]]] = [
     ("model: Expected `str`, got `null`", lambda rt: rt.embed(None, "x")),  # type: ignore[arg-type]
     ("model: Expected `str`, got `int`", lambda rt: rt.embed(3, "x")),  # type: ignore[arg-type]
-    ("model: .* has half a surrogate pair", lambda rt: rt.embed("a/\ud83d", "x")),
-    ("model: .* has half a surrogate pair", lambda rt: rt.chat("a/\ud83d", "x")),
+    ("model: .* printable characters", lambda rt: rt.embed("a/\ud83d", "x")),
+    ("model: .* printable characters", lambda rt: rt.chat("a/\ud83d", "x")),
+    ("model: .* printable characters", lambda rt: rt.chat("a/b\0", "x")),
+    ("model: .* at most 4096", lambda rt: rt.chat("a/" + "b" * 4095, "x")),
     ("texts: None; it must be text, or a list of texts", lambda rt: rt.embed("a/b", None)),  # type: ignore[arg-type]
     (r"texts: texts\[1\] is 5; it must be text", lambda rt: rt.embed("a/b", ["x", 5])),  # type: ignore[list-item]
     (r"texts: texts\[0\] has half a surrogate pair", lambda rt: rt.embed("a/b", "\ud83d")),

@@ -343,7 +343,10 @@ async def _read(content: aiohttp.StreamReader, limit: _Limit, gap_s: float, ends
 
 def _explained(error: aiohttp.ClientError | OSError, url: URL) -> ExchangeFailed:
     if isinstance(error, aiohttp.ClientConnectorError):
-        return ExchangeFailed("connection", str(error), sent=False)
+        why = str(error)
+        if not isinstance(error, aiohttp.ClientSSLError):
+            why = f"nobody answers at {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
+        return ExchangeFailed("connection", why, sent=False)
     if isinstance(error, aiohttp.ClientPayloadError):
         return ExchangeFailed("connection", "the answer was cut short", sent=True)
     if isinstance(error, aiohttp.ClientResponseError):

@@ -132,6 +132,8 @@ _OWN_WAY = {
 }
 _REQUEST = frozenset(ChatRequest.__struct_fields__) - {"model", "messages", "extra", "tools", *_AS_JSON}
 _LIKENESS = 0.75
+_MAX_MODEL_CHARS = 4_096
+"""As long as a path, which the name of a model on this machine is."""
 _ROLES = frozenset(get_args(Role))
 _SPEAKERS = _ROLES - {"tool"}
 _PARTS = get_args(Part)
@@ -243,9 +245,11 @@ def read_embedding(model: str, texts: str | Sequence[str], dimensions: int | Non
 
 
 def _named(request: _R) -> _R:
-    if not _is_unicode(request.model):
+    """The request, where its model's name is one that URLs, logs and tables can hold."""
+    model = request.model
+    if len(model) > _MAX_MODEL_CHARS or not model.isprintable():
         raise OptionInvalid(
-            "model", f"{request.model!r:.80} has half a surrogate pair, which UTF-8 cannot say"
+            "model", f"{model!r:.80}; it must be at most {_MAX_MODEL_CHARS} printable characters"
         )
     return request
 
