@@ -1,17 +1,18 @@
 """A job's handle: its results and events as they come, giving it up, and asking what failed again."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import anyio
 import msgspec
 import pytest
-from tests.inside import given_back
+from tests.inside import given_back, system
 
-from greenroom.actors.batch import BadLine, ChangedInput, JobResult
-from greenroom.actors.settings import PriceSettings, Retries
-from greenroom.runtime import Job, Runtime
+from greenroom.actors.batch import BadLine, ChangedInput, JobProgress, JobResult
+from greenroom.actors.settings import PriceSettings, Retries, Supervision
+from greenroom.runtime import Job, Runtime, Settings
 from greenroom.runtime.spool import Item, Source, spool
 from greenroom.runtime.testing import Fails, HastyClock, Received, ScriptedProvider
 
@@ -251,3 +252,61 @@ class TestRetryFailed:
         with pytest.raises(ValueError, match="give out="):
             await job.retry_failed()
         await job.wait()
+
+
+def patient(provider: ScriptedProvider, folder: Path) -> Settings:
+    """Settings that bear any number of crashes."""
+    settings = provider.settings(folder, prices=PRICES, retries=Retries(attempts=1))
+    return msgspec.structs.replace(settings, supervision=Supervision(intensity=1_000_000))
+
+
+async def test_killing_actors_at_any_moment_tells_each_result_once(tmp_path: Path) -> None:
+    dice = random.Random(3)
+    async with (
+        ScriptedProvider(then=lambda _: "yes") as provider,
+        Runtime(patient(provider, tmp_path), environ={}) as rt,
+    ):
+        job = await rt.batch((f"p{number}" for number in range(30)), concurrency=8)
+
+        async def results() -> list[int]:
+            return [result.position async for result in job.results()]
+
+        async def events() -> list[JobProgress]:
+            return [event async for event in job.events()]
+
+        watching = asyncio.gather(results(), events(), job.wait())
+        victims = (f"batch:{job.id}", "batches", "store")
+        while not watching.done():
+            for _ in range(dice.randrange(400)):
+                await asyncio.sleep(0)
+            victim = system(rt).whereis(dice.choice(victims))
+            if victim is not None:
+                system(rt).kill(victim)
+                await system(rt).wait_down(victim)
+        positions, told, end = await watching
+        assert sorted(positions) == list(range(30))
+        assert [event.finished for event in told] == sorted(event.finished for event in told)
+        assert (told[-1], end.state, end.ok) == (end, "done", 30)
+        await given_back(rt, "scripted")
+
+
+async def test_cancelling_at_any_moment_and_again_ends_it_and_it_can_be_gone_on_with(tmp_path: Path) -> None:
+    dice = random.Random(5)
+    async with (
+        ScriptedProvider(then=lambda _: "yes") as provider,
+        Runtime(patient(provider, tmp_path), environ={}) as rt,
+    ):
+        for number in range(15):
+            job = await rt.batch(["p"] * 20, concurrency=4, out=tmp_path / f"{number}.jsonl")
+            for _ in range(dice.randrange(200)):
+                await asyncio.sleep(0)
+            job.cancel()
+            job.cancel()
+            end = await job.wait()
+            job.cancel()
+            assert await job.progress() == end
+            assert len([result async for result in job.results()]) == end.finished
+            again = await job.retry_failed()
+            assert (await again.wait()).ok == 20
+            assert (await (await again.retry_failed()).wait()).ok == 20
+            await given_back(rt, "scripted")

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,15 @@ def test_reading_goes_on_while_another_process_talks(talked: Greenroom, tmp_path
             return (await asyncio.to_thread(talked.run, "sessions", "list")).out
 
     assert "user-42" in asyncio.run(beside())
+
+
+def test_what_cannot_be_read_is_told_without_a_traceback(talked: Greenroom, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "greenroom.db")) as database, database:
+        database.execute("UPDATE sessions SET settings = '{\"future\": 1}' WHERE id = 'silent'")
+    for command in (("list",), ("show", "silent")):
+        done = talked.run("sessions", *command)
+        assert (done.code, "Traceback" in done.err) == (2, False), done.err
+        assert "session 'silent' are of another version" in " ".join(done.err.split())
+    huge = talked.run("sessions", "show", "user-42", "--at", "9" * 30)
+    assert (huge.code, "Traceback" in huge.err) == (2, False), huge.err
+    assert "has no turn 999" in huge.err

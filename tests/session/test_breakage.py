@@ -14,9 +14,10 @@ from tests.inside import given_back, system, tree, until
 from greenroom.actors.flow import Reply, RuntimeFailed
 from greenroom.actors.kernel import StartFailed
 from greenroom.actors.providers import ImagePart, ImageUrl, Message
-from greenroom.actors.session import SessionRefused, Sleep
+from greenroom.actors.session import SessionRefused, Sleep, UnknownSession
 from greenroom.actors.session.messages import Delete
 from greenroom.actors.settings import ModelSettings, PriceSettings, SessionLimits, Supervision
+from greenroom.actors.storage import StorageFailed
 from greenroom.runtime import ExportedSession, ProviderFailed, Runtime, Session, Settings, Window
 from greenroom.runtime.testing import Fails, HastyClock, Received, Says, ScriptedProvider
 
@@ -313,3 +314,34 @@ class TestWindow:
         await session.say("now?", max_tokens=100)
         assert questions[0] in str(provider.received[-1].body["messages"])
         assert "Summary of" not in str(provider.received[-1].body["messages"])
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_a_turn_that_the_database_refuses_is_no_conflict_and_the_next_is_fine(
+    rt: Runtime,
+    tmp_path: Path,
+    streamed: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    session = await rt.session("user-42")
+    await say(session, "1", streamed=streamed)
+    execute(
+        tmp_path,
+        "CREATE TRIGGER refuse BEFORE INSERT ON turns BEGIN SELECT RAISE(ABORT, 'not this row'); END",
+    )
+    with pytest.raises(StorageFailed, match="not this row"):
+        await say(session, "2", streamed=streamed)
+    execute(tmp_path, "DROP TRIGGER refuse")
+    await say(session, "3", streamed=streamed)
+    await check_whole(rt, session, {"1", "3"}, {"1", "3"})
+
+
+async def test_deleting_tells_those_who_wait_for_the_floor(rt: Runtime) -> None:
+    session = await rt.session("user-42")
+    talk = session._talk  # pyright: ignore[reportPrivateUsage] - to have the floor for a while
+    async with talk.floor(for_turn=False) as floor:
+        saying = [asyncio.create_task(session.say("?")) for _ in range(3)]
+        while (await session.status()).waiting < len(saying):
+            pass
+        await floor.ask(Delete(floor.ticket))
+    told = await asyncio.gather(*saying, return_exceptions=True)
+    assert [type(error) for error in told] == [UnknownSession] * 3

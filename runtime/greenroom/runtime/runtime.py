@@ -276,7 +276,8 @@ class Runtime(Asking):
             jobs_days=jobs_days,
             dry_run=dry_run,
         )
-        tree.sessions.rest()
+        if not dry_run:
+            tree.sessions.rest()
         return found
 
     async def open_job(self, request: JobRequest, found: Scan) -> OpenJob:

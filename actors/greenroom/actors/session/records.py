@@ -8,7 +8,7 @@ import msgspec
 from greenroom.actors import storage
 from greenroom.actors.providers import Message
 from greenroom.actors.session.state import Entry, Kind, SessionRefused, SessionSettings, Totals
-from greenroom.actors.storage import Query, Rows, Write
+from greenroom.actors.storage import Query, Rows, StorageFailed, Write
 
 _LOADED_BYTES = 8 * 1024 * 1024
 """What of a conversation is read when it wakes: more than any model's context holds."""
@@ -43,9 +43,23 @@ class Chain:
 
 
 async def read_settings(store: Reader, session_id: str) -> SessionSettings | None:
-    """A session's settings; None: there is no such session."""
+    """A session's settings; None: there is no such session. Raises also as `settings_of`."""
     rows = await store.call(Query(storage.SESSION_SETTINGS, {"session_id": session_id}))
-    return msgspec.json.decode(cast("str", rows[0][0]), type=SessionSettings) if rows else None
+    return settings_of(session_id, cast("str", rows[0][0])) if rows else None
+
+
+def settings_of(session_id: str, text: str) -> SessionSettings:
+    """Settings as they stand in a row.
+
+    Raises:
+        StorageFailed: another version of greenroom has written them.
+    """
+    try:
+        return msgspec.json.decode(text, type=SessionSettings)
+    except msgspec.DecodeError as error:
+        raise StorageFailed(
+            f"the settings of session {session_id!r} are of another version: {error}"
+        ) from None
 
 
 async def read_chain(

@@ -16,8 +16,8 @@ from rich.table import Table
 from greenroom.actors import storage
 from greenroom.actors.prices import usd
 from greenroom.actors.providers import Message
-from greenroom.actors.session import SessionRefused, SessionSettings, no_checkpoint
-from greenroom.actors.session.records import read_chain, read_checkpoints, read_settings
+from greenroom.actors.session import SessionRefused, no_checkpoint
+from greenroom.actors.session.records import read_chain, read_checkpoints, read_settings, settings_of
 from greenroom.actors.storage import DatabaseMissing, Query, ReadOnly, Rows, StorageFailed, open_read_only
 from greenroom.runtime.cli.alone import with_runtime
 from greenroom.runtime.cli.output import fail, help_of, money, note, plain, print_json, tables
@@ -226,7 +226,7 @@ def _all(database: ReadOnly) -> Generator[Listed]:
             after = name
             yield Listed(
                 name=name,
-                model=msgspec.json.decode(settings, type=SessionSettings).model,
+                model=settings_of(name, settings).model,
                 turns=turns,
                 tokens=tokens,
                 cost_usd=usd(cost),
