@@ -224,6 +224,12 @@ WRONGLY_ASKED: list[tuple[str, Callable[[Runtime], Awaitable[object]]]] = [
     ("dimensions: Expected `int | null`", lambda rt: rt.embed("a/b", "x", dimensions="9")),  # type: ignore[arg-type]
     ("requirements: Expected `object | null`, got `int`", lambda rt: rt.choose(3)),  # type: ignore[arg-type]
     (r"requirements: .*unknown field `sees`", lambda rt: rt.choose({"sees": True})),
+    ("concurrency: Expected `int` >= 1", lambda rt: rt.batch(["x"], concurrency=0)),
+    ("fallbacks: Expected `array`, got `str`", lambda rt: rt.batch(["x"], fallbacks="a/b")),
+    (r"fallbacks: .*, at fallbacks\[0\]", lambda rt: rt.batch(["x"], fallbacks=[3])),  # type: ignore[list-item]
+    ("max_tokens: Expected `int` >= 1", lambda rt: rt.batch(["x"], max_tokens=-1)),
+    (r"model: Expected `str \| null`", lambda rt: rt.batch(["x"], model=3)),  # type: ignore[arg-type]
+    (r"tag: Expected `str \| null`", lambda rt: rt.batch(["x"], tag=3)),  # type: ignore[arg-type]
     (r"providers: \[\]; it must be a provider's name", lambda rt: rt.models([])),  # type: ignore[arg-type]
 ]
 

@@ -7,10 +7,10 @@ tables together.
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import Literal, TypedDict, TypeVar, cast, get_args
+from typing import Annotated, Literal, TypedDict, TypeVar, cast, get_args
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from greenroom.actors.catalog import Requirements, Strategy
 from greenroom.actors.flow import NO_TERMS, Terms
@@ -224,6 +224,25 @@ def read_only_terms(options: TermsOptions) -> Terms:
         if name not in _ONLY_TERMS:
             raise _unknown(name, tuple(_ONLY_TERMS))
     return read_terms(options)
+
+
+class _JobTerms(Struct):
+    concurrency: Annotated[int, Meta(ge=1)]
+    fallbacks: tuple[str, ...]
+    max_tokens: Annotated[int, Meta(ge=1)] | None
+    model: str | None
+    prompt: str | None
+    system: str | None
+    tag: str | None
+
+
+def check_job(**said: object) -> None:
+    """Look at what `Runtime.batch` is told, before anything of a job is made.
+
+    Raises:
+        OptionInvalid: one of it is of another type, or too small.
+    """
+    _converted(said, _JobTerms)
 
 
 def read_embedding(model: str, texts: str | Sequence[str], dimensions: int | None) -> EmbeddingRequest:

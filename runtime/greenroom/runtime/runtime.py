@@ -37,6 +37,7 @@ from greenroom.runtime.discovery import Chosen, choose_providers
 from greenroom.runtime.job import Job, unless_failed
 from greenroom.runtime.life import Life
 from greenroom.runtime.options import (
+    check_job,
     read_budget,
     read_terms,
 )
@@ -163,10 +164,19 @@ class Runtime(Asking):
             BadLine: the first line that cannot be asked; nothing has been sent.
             BadInput: no line could be asked: the columns, a template or an option is wrong.
             JobRefused: the output belongs to something else, or the input has changed.
-            OptionInvalid: `budget_usd` is no sum of dollars, or `timeout_s` no time.
+            OptionInvalid: `budget_usd` is no sum of dollars, `timeout_s` no time, or one of the others of another type.
             ValueError: a line of an iterable is no text and nothing that JSON can hold.
         """
         self._running()
+        check_job(
+            concurrency=concurrency,
+            fallbacks=fallbacks,
+            max_tokens=max_tokens,
+            model=model,
+            prompt=prompt,
+            system=system,
+            tag=tag,
+        )
         path, name = await self._input(source)
         request = JobRequest(
             path=path,
