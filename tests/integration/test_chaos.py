@@ -29,7 +29,8 @@ from greenroom.runtime.simulator import Simulator, SimulatorSettings
 
 pytestmark = pytest.mark.anyio
 PROVIDERS = ("acme", "other")
-SHORT_TEMPER = Stalls(connect_s=5.0, first_byte_s=0.4, first_byte_streamed_s=0.4, gap_s=0.4, total_s=30.0)
+# A dripping server is never silent: only the end of the call ends it.
+SHORT_TEMPER = Stalls(connect_s=3.0, first_byte_s=0.4, first_byte_streamed_s=0.4, gap_s=0.4, total_s=3.0)
 QUICK = Retries(attempts=3, backoff_base_s=0.01, backoff_max_s=0.05, max_retry_after_s=0.1)
 ALL_FAULTS = (
     "429:0.05,500:0.04,503:0.04,drop:0.03,truncate:0.03,end_early:0.03,no_done:0.03,garbage:0.03,"
