@@ -224,6 +224,8 @@ WRONGLY_ASKED: list[tuple[str, Callable[[Runtime], Awaitable[object]]]] = [
     ("dimensions: Expected `int | null`", lambda rt: rt.embed("a/b", "x", dimensions="9")),  # type: ignore[arg-type]
     ("requirements: Expected `object | null`, got `int`", lambda rt: rt.choose(3)),  # type: ignore[arg-type]
     (r"requirements: .*unknown field `sees`", lambda rt: rt.choose({"sees": True})),
+    ("sessions_days: Expected `int` >= 1", lambda rt: rt.purge(sessions_days=-1)),
+    ("jobs_days: Expected `int` >= 1", lambda rt: rt.purge(jobs_days=0)),
     ("concurrency: Expected `int` >= 1", lambda rt: rt.batch(["x"], concurrency=0)),
     ("fallbacks: Expected `array`, got `str`", lambda rt: rt.batch(["x"], fallbacks="a/b")),
     (r"fallbacks: .*, at fallbacks\[0\]", lambda rt: rt.batch(["x"], fallbacks=[3])),  # type: ignore[list-item]

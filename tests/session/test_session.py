@@ -422,6 +422,10 @@ class TestSettings:
         with pytest.raises(ValueError, match="a session's name is"):
             await rt.session(name)
 
+    async def test_names_are_text(self, rt: Runtime) -> None:
+        with pytest.raises(TypeError, match="a session's name is text: 3"):
+            await rt.session(3)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
 
 class TestWindow:
     async def test_what_leaves_fits_the_models_context(

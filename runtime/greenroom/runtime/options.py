@@ -26,6 +26,7 @@ Messages = str | Sequence[Message | Mapping[str, object]]
 """A conversation, its messages as `Message` or as dicts in OpenAI's shape; or the text of one user message."""
 
 MAX_TIMEOUT_S = 30 * 86_400.0
+MAX_DAYS = 100_000
 
 
 class TermsOptions(TypedDict, total=False):
@@ -234,6 +235,20 @@ class _JobTerms(Struct):
     prompt: str | None
     system: str | None
     tag: str | None
+
+
+class _Ages(Struct):
+    sessions_days: Annotated[int, Meta(ge=1, le=MAX_DAYS)] | None
+    jobs_days: Annotated[int, Meta(ge=1, le=MAX_DAYS)] | None
+
+
+def check_ages(**said: object) -> None:
+    """Look at what `Runtime.purge` is told: an age below a day would be that of everything.
+
+    Raises:
+        OptionInvalid: one of it is no number of days.
+    """
+    _converted(said, _Ages)
 
 
 def check_job(**said: object) -> None:

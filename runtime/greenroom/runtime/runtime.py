@@ -37,6 +37,7 @@ from greenroom.runtime.discovery import Chosen, choose_providers
 from greenroom.runtime.job import Job, unless_failed
 from greenroom.runtime.life import Life
 from greenroom.runtime.options import (
+    check_ages,
     check_job,
     read_budget,
     read_terms,
@@ -276,9 +277,11 @@ class Runtime(Asking):
             dry_run: only count them.
 
         Raises:
+            OptionInvalid: less than a day, or no number of days.
             StorageFailed: nothing was removed.
         """
         tree = self._running()
+        check_ages(sessions_days=sessions_days, jobs_days=jobs_days)
         found = await purge(
             tree.store,
             self._life.now_ms(),

@@ -196,7 +196,10 @@ def check_name(name: str) -> str:
 
     Raises:
         ValueError: it is empty, too long, or holds what cannot be printed.
+        TypeError: it is no text.
     """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+        raise TypeError(f"a session's name is text: {name!r:.80}")
     if not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable() or name != name.strip():
         raise ValueError(
             f"a session's name is 1 to {MAX_NAME_CHARS} printable characters, without spaces around them: {name!r}"
