@@ -209,13 +209,12 @@ class TestSources:
             with pytest.raises(BadLine, match="line 1"):
                 await rt.batch([{"nonsense": 1}])
             assert (await (await rt.batch([])).wait()).finished == 0
-            provider.say("one", Fails(400), "two")
-            await (await rt.batch(["p0"])).wait()
-            assert files() == 0
+            assert files() == 1  # of the job, which is there
+            provider.say(Fails(400), "two")
             job = await rt.batch(["p0"], out=tmp_path / "out.jsonl")
             await job.wait()
             assert (await (await job.retry_failed()).wait()).ok == 1  # its lines are still known
-            assert files() == 1
+            assert files() == 2
         assert files() == 0
 
     async def test_each_line_has_its_time(self, tmp_path: Path, provider: ScriptedProvider) -> None:

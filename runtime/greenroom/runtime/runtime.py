@@ -99,7 +99,7 @@ class Runtime(Asking):
             DatabaseUnusable: the database is another's, damaged, or cannot be made.
         """
         async with AsyncExitStack() as stack:
-            stack.callback(self._unspool_all)
+            stack.push_async_callback(self._unspool_all)
             settings = await self._settings()
             chosen = self._chosen or await choose_providers(settings, self._environ)
             if chosen.simulated:
@@ -142,8 +142,7 @@ class Runtime(Asking):
         Args:
             source: the file, of OpenAI batch lines, `{"messages": [...]}` or `{"prompt": "..."}`; a name that ends in
                 `.csv` holds CSV with a row of column names. Or an iterable, async or not, of prompts or of dicts such as
-                a line of JSON holds; it is written to a temporary file first, which is there until the runtime is left, or
-                without `out` until the job's end.
+                a line of JSON holds; it is written to a temporary file first, which is there until the runtime is left.
             out: where results are appended, as OpenAI batch output lines, or as CSV rows where the name ends in `.csv`;
                 None: they stay in the database.
             model: `provider/model` for all lines; None: each line's own, else the default model.
@@ -203,7 +202,7 @@ class Runtime(Asking):
         try:
             return await self._scan_and_start(request)
         except Exception:
-            self._unspool(path)
+            await self._unspool(path)
             raise
 
     async def _input(self, source: Source) -> tuple[Path, str]:
@@ -214,15 +213,16 @@ class Runtime(Asking):
         self._spooled.add(path)
         return path, "an iterable"
 
-    def _unspool(self, path: Path) -> None:
-        """Remove a job's input if it was written here."""
-        if path in self._spooled:
-            self._spooled.remove(path)
-            path.unlink(missing_ok=True)
+    async def _unspool(self, *paths: Path) -> None:
+        """Remove those of the files that were written here for jobs."""
+        mine = self._spooled.intersection(paths)
+        self._spooled -= mine
+        with anyio.CancelScope(shield=True):
+            for path in mine:
+                await anyio.to_thread.run_sync(partial(path.unlink, missing_ok=True))
 
-    def _unspool_all(self) -> None:
-        for path in tuple(self._spooled):
-            self._unspool(path)
+    async def _unspool_all(self) -> None:
+        await self._unspool(*self._spooled)
 
     async def _scan_and_start(self, request: JobRequest) -> Job:
         found = await anyio.to_thread.run_sync(
@@ -311,8 +311,6 @@ class Runtime(Asking):
         tree = self._running()
         starting = tree.jobs.start(opened, tree.flow, self._life.now_ms)
         running = await unless_failed(starting, self._life.failure)
-        if opened.request.out is None:  # nobody can go on with it
-            running.memory.ended.add_done_callback(lambda _: self._unspool(opened.request.path))
         return Job(running, opened, tree.store, self._life.failure, self._scan_and_start)
 
     async def _settings(self) -> Settings:

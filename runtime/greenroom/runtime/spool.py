@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
+import anyio
 import anyio.to_thread
 import msgspec
 
@@ -34,9 +35,10 @@ async def spool(source: Iterable[Item] | AsyncIterable[Item]) -> Path:
         else:
             await anyio.to_thread.run_sync(_write, file, source, 0)
     except BaseException:
-        _discard(file)
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(_discard, file)
         raise
-    file.close()
+    await anyio.to_thread.run_sync(file.close)
     return Path(file.name)
 
 
