@@ -113,6 +113,8 @@ async def test_killing_actors_at_any_moment_loses_and_doubles_nothing(
         if victim is not None:
             system(rt).kill(victim)
             await system(rt).wait_down(victim)
+            if dice.random() < 0.5:
+                await session.status()  # else a quick loop beside a slow disk would never let one begin
     await talking
     await check_whole(rt, session, tried, tried)
 

@@ -1,5 +1,10 @@
-"""The log. structlog is imported when something is first said, since it brings rich along, which takes a while."""
+"""The log. structlog is imported when something is first said, since it brings rich along, which takes a while.
 
+Where a program has not configured structlog, what is said goes to Python's `logging`: structlog's own default prints on
+standard output, which is the program's.
+"""
+
+import logging
 from importlib import import_module
 
 
@@ -27,11 +32,19 @@ class Log:
 
     def log(self, level: int, what: str) -> None:
         """What somebody else has put in words; `level` as in Python's `logging`."""
-        import_module("structlog").get_logger(self._name).log(level, what)
+        structlog = import_module("structlog")
+        logger = (
+            structlog.get_logger(self._name) if structlog.is_configured() else logging.getLogger(self._name)
+        )
+        logger.log(level, what)
 
     def _say(self, level: str, what: str, facts: dict[str, object]) -> None:
-        logger = import_module("structlog").get_logger(self._name)
-        getattr(logger, level)(what, **facts)
+        structlog = import_module("structlog")
+        if structlog.is_configured():
+            getattr(structlog.get_logger(self._name), level)(what, **facts)
+        else:
+            told = "".join(f" {name}={fact!r}" for name, fact in facts.items())
+            getattr(logging.getLogger(self._name), level)("%s%s", what, told)
 
 
 def prepare() -> None:

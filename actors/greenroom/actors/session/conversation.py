@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self, TypeVar
 from msgspec import Struct, structs
 
 from greenroom.actors.asks import Asker
-from greenroom.actors.catalog import AUTO, Resolve
+from greenroom.actors.catalog import Resolve, is_auto
 from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import CallEvent, Finished, ProviderFailed
 from greenroom.actors.flow import Flow, Reply, Terms
@@ -218,7 +218,7 @@ class Conversation:
         return max(room_bytes(int((tokens - answer) * share), tokens_per_byte(granted.entries)) - beside, 0)
 
     async def _context_tokens(self, model: str) -> int | None:
-        if model == AUTO:
+        if is_auto(model):
             return None  # a model is chosen that has room for what is sent
         route = await self._catalog.call(Resolve(model))
         return route.context_tokens
