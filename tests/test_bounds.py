@@ -3,7 +3,7 @@
 import pytest
 from msgspec import Raw
 
-from greenroom.actors.bounds import (
+from greenroom.actors.call.bounds import (
     ASSUMED_OUTPUT_TOKENS,
     ASSUMED_SEARCHES,
     held_price,

@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from greenroom.actors.breaker import FAILURES, Breaker
 from greenroom.actors.events import BreakerChanged, ErrorKind, Event
 from greenroom.actors.kernel import FakeClock
+from greenroom.actors.pool.breaker import FAILURES, Breaker
 from greenroom.actors.settings import BreakerSettings
 
 POLICY = BreakerSettings(failures=3, cool_down_s=5.0, cool_down_max_s=20.0)

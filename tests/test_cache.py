@@ -10,7 +10,7 @@ from msgspec import Raw, structs
 from tests.inside import given_back
 from tests.providers.asking import IMAGE
 
-from greenroom.actors.cache import ResponseCache
+from greenroom.actors.asks.cache import ResponseCache
 from greenroom.actors.events import ToolCall, Usage
 from greenroom.actors.kernel import FakeClock
 from greenroom.actors.settings import CacheSettings, PriceSettings, Retries

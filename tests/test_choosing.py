@@ -13,8 +13,8 @@ from tests.integration.evidence import ledger
 from tests.integration.upstream import Answering, Asked, Upstream, answer_well, good, refusal
 
 from greenroom.actors.call import Terms
+from greenroom.actors.call.choosing import runners_up, wanted
 from greenroom.actors.catalog import Choice, NothingEligible, Requirements, ScoredModel
-from greenroom.actors.choosing import runners_up, wanted
 from greenroom.actors.events import Event, FailedOver, ProviderFailed
 from greenroom.actors.providers import ChatRequest, ImagePart, ImageUrl, Message
 from greenroom.actors.settings import AliasSettings, ModelSettings, PriceSettings, ProviderSettings

@@ -17,8 +17,8 @@ from tests.inside import tree, until
 from tests.rawserver import OK, RawServer, raw_server, says
 from yarl import URL
 
-from greenroom.actors.connecting import CertificatesUnusable, proxy_for, trusting
 from greenroom.actors.events import ProviderFailed
+from greenroom.actors.pool.connecting import CertificatesUnusable, proxy_for, trusting
 from greenroom.actors.settings import ProviderSettings, Retries, Settings, StorageSettings
 from greenroom.runtime import Runtime
 from greenroom.runtime.config import ConfigError, load_settings

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from msgspec import structs
 
-from greenroom.actors.connecting import is_local
+from greenroom.actors.pool.connecting import is_local
 from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS
 from greenroom.actors.providers.listing import ListedModel
 from greenroom.actors.settings import PriceSettings, ProviderSettings, Secret, Settings

@@ -23,8 +23,8 @@ from tests.rawserver import (
 )
 from yarl import URL
 
-from greenroom.actors import exchange as exchange_module
-from greenroom.actors.exchange import Answer, ExchangeFailed, exchange
+from greenroom.actors.call import exchange as exchange_module
+from greenroom.actors.call.exchange import Answer, ExchangeFailed, exchange
 from greenroom.actors.providers import WireRequest
 from greenroom.actors.settings import Stalls
 

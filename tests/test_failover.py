@@ -15,6 +15,7 @@ from tests.integration.evidence import AttemptRow, ledger
 from tests.integration.upstream import Answering, Asked, Upstream, answer_well, good, refusal
 
 from greenroom.actors.call import Terms
+from greenroom.actors.call.failover import FAILOVER
 from greenroom.actors.catalog import UnknownModel
 from greenroom.actors.events import (
     AttemptFailed,
@@ -26,7 +27,6 @@ from greenroom.actors.events import (
     Started,
     TextDelta,
 )
-from greenroom.actors.failover import FAILOVER
 from greenroom.actors.ledger import BudgetExceeded
 from greenroom.actors.providers import ChatRequest, Message
 from greenroom.actors.settings import BreakerSettings, Settings, Stalls

@@ -12,8 +12,8 @@ from tests.inside import given_back, granted, hear, settings, tree
 from tests.integration.upstream import Asked, Upstream, answer_well, good, refusal
 
 from greenroom.actors.call import Terms
+from greenroom.actors.call.fitting import fitted
 from greenroom.actors.events import CallDone, Event, FailedOver, OptionsDropped, ProviderFailed
-from greenroom.actors.fitting import fitted
 from greenroom.actors.providers import ChatRequest, ImagePart, ImageUrl, Message, TextPart, WireRequest
 from greenroom.actors.providers.openai.chat import OpenAIChat
 from greenroom.actors.providers.options import RequestReader

@@ -33,7 +33,7 @@ from greenroom.actors.events import (
     OptionsDropped,
     ProviderFailed,
 )
-from greenroom.actors.hedging import hedged
+from greenroom.actors.flow.hedging import hedged
 from greenroom.actors.kernel import FakeClock, Refused
 from greenroom.actors.ledger import Budget, BudgetExceeded
 from greenroom.actors.providers import ChatRequest, Message

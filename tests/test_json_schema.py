@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
-from greenroom.actors.json_schema import check_schema, problem
+from greenroom.actors.asks.json_schema import check_schema, problem
 
 
 class Inner(Struct, forbid_unknown_fields=True):

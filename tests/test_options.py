@@ -8,10 +8,10 @@ import pytest
 from msgspec import structs
 from tests.inside import NOTHING, granted
 
+from greenroom.actors.asks.tools import ToolTerms
 from greenroom.actors.limiter import BATCH, INTERACTIVE
 from greenroom.actors.providers import ChatRequest, ImagePart, ImageUrl, TextPart
 from greenroom.actors.settings import PriceSettings
-from greenroom.actors.tools import ToolTerms
 from greenroom.runtime import Message, OptionInvalid, Options, Runtime
 from greenroom.runtime.options import (
     Messages,

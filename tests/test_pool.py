@@ -8,10 +8,10 @@ import aiohttp
 import pytest
 from tests.rawserver import OK, raw_server, says, says_then_waits
 
-from greenroom.actors.breaker import Breaker
 from greenroom.actors.events import Event
 from greenroom.actors.kernel import ActorRef, ActorSystem, FakeClock
 from greenroom.actors.pool import CircuitOpen, GetPoolStatus, Lease, Outcome, Pool, PoolStatus, Sockets, Warm
+from greenroom.actors.pool.breaker import Breaker
 from greenroom.actors.settings import ProviderSettings, Secret, Stalls
 
 SETTINGS = ProviderSettings(base_url="http://127.0.0.1:9/v1/")

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from greenroom.actors.call.retry import RetryBudget, RetryPolicy, retry_delay_s
 from greenroom.actors.events import RETRYABLE, ErrorKind, ProviderError
 from greenroom.actors.kernel import FakeClock
-from greenroom.actors.retry import RetryBudget, RetryPolicy, retry_delay_s
 from greenroom.actors.settings import Retries
 
 POLICY = Retries(attempts=6, backoff_base_s=0.5, backoff_max_s=6.0, max_retry_after_s=60.0)

@@ -13,8 +13,8 @@ from tests.integration.upstream import Asked, Upstream
 from tests.providers.oracles import needs
 
 from greenroom.actors.events import ProviderFailed
+from greenroom.actors.pool.signing import AwsSigner
 from greenroom.actors.settings import ProviderSettings, Retries, Settings, StorageSettings
-from greenroom.actors.signing import AwsSigner
 from greenroom.runtime import Runtime
 
 pytestmark = pytest.mark.anyio

@@ -30,7 +30,7 @@ from tests.rawserver import (
     usage,
 )
 
-from greenroom.actors import exchange as exchange_module
+from greenroom.actors.call import exchange as exchange_module
 from greenroom.actors.events import AttemptFailed, CallDone, Event, OutOfOrder
 from greenroom.actors.flow import Closed
 from greenroom.actors.providers import ChatRequest, Message

@@ -8,9 +8,9 @@ import pydantic
 import pytest
 from msgspec import Struct
 
+from greenroom.actors.asks.structured import form_of_type
 from greenroom.actors.ledger import BudgetExceeded
 from greenroom.actors.settings import PriceSettings, Retries
-from greenroom.actors.structured import form_of_type
 from greenroom.runtime import AnswerInvalid, ParsedReply, ProviderFailed
 from greenroom.runtime.testing import Fails, Raw, Received, Says, WireName, runtime_with
 

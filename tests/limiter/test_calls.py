@@ -9,7 +9,7 @@ from msgspec import structs
 from tests.inside import given_back, named, settings, system, tree, until
 from tests.integration.upstream import Asked, Upstream, answer_well, good
 
-from greenroom.actors import attempt
+from greenroom.actors.flow import attempt
 from greenroom.actors.ledger import Account
 from greenroom.actors.limiter import CannotStart, GetLimiterStatus, LimiterStatus
 from greenroom.actors.settings import Limits, Retries, Stalls

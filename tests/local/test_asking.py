@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tests.inside import database, tree, until
 
-from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import Finished, ProviderFailed, TextDelta
+from greenroom.actors.flow.event_stream import EventStream
 from greenroom.actors.ledger import GetSpend
 from greenroom.actors.local import Loaded
 from greenroom.actors.settings import ProviderSettings, Retries, Settings, StorageSettings

@@ -7,8 +7,8 @@ from typing import Any
 from msgspec import Struct, field
 from tests.providers.asking import IMAGE, IMAGE_BY_URL, LOOKED, PARAMETERS, SCHEMA, tool
 
+from greenroom.actors.asks.json_schema import problem
 from greenroom.actors.events import FinishReason, Usage
-from greenroom.actors.json_schema import problem
 from greenroom.actors.providers import ImagePart, Message, TextPart
 from greenroom.runtime import Reply
 

@@ -20,7 +20,7 @@ from tests.providers.asking import IMAGE, IMAGE_BY_URL, LOOKED, QUESTION
 from tests.providers.test_openai_chat_encode import MESSAGES, OPTIONS
 from yarl import URL
 
-from greenroom.actors.exchange import Answer, exchange
+from greenroom.actors.call.exchange import Answer, exchange
 from greenroom.actors.providers import (
     ChatRequest,
     Codec,

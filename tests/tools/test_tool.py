@@ -12,9 +12,9 @@ import pydantic
 import pytest
 from msgspec import Meta, Struct
 
-from greenroom.actors.json_schema import check_schema
-from greenroom.actors.tools import Toolbox
-from greenroom.actors.tools.tool import MAX_OUTPUT_CHARS
+from greenroom.actors.asks.json_schema import check_schema
+from greenroom.actors.asks.tools import Toolbox
+from greenroom.actors.asks.tools.tool import MAX_OUTPUT_CHARS
 from greenroom.runtime import Tool, ToolInvalid
 
 pytestmark = pytest.mark.anyio

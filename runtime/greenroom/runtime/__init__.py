@@ -9,6 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from greenroom.actors.asks.structured import AnswerInvalid as AnswerInvalid
+    from greenroom.actors.asks.structured import ParsedReply as ParsedReply
+    from greenroom.actors.asks.structured import Rejected as Rejected
+    from greenroom.actors.asks.tools import Tool as Tool
+    from greenroom.actors.asks.tools import ToolCallInvalid as ToolCallInvalid
+    from greenroom.actors.asks.tools import ToolInvalid as ToolInvalid
+    from greenroom.actors.asks.tools import ToolRoundsExceeded as ToolRoundsExceeded
     from greenroom.actors.batch import JobProgress as JobProgress
     from greenroom.actors.catalog import Choice as Choice
     from greenroom.actors.catalog import ModelCard as ModelCard
@@ -16,8 +23,6 @@ if TYPE_CHECKING:
     from greenroom.actors.catalog import ProviderModels as ProviderModels
     from greenroom.actors.catalog import Requirements as Requirements
     from greenroom.actors.catalog import Strategy as Strategy
-    from greenroom.actors.embedding import Embeddings as Embeddings
-    from greenroom.actors.event_stream import EventStream as EventStream
     from greenroom.actors.events import CallEvent as CallEvent
     from greenroom.actors.events import Finished as Finished
     from greenroom.actors.events import ProviderError as ProviderError
@@ -36,19 +41,14 @@ if TYPE_CHECKING:
     from greenroom.actors.flow import Closed as Closed
     from greenroom.actors.flow import Reply as Reply
     from greenroom.actors.flow import RuntimeFailed as RuntimeFailed
+    from greenroom.actors.flow.embedding import Embeddings as Embeddings
+    from greenroom.actors.flow.event_stream import EventStream as EventStream
     from greenroom.actors.limiter import CannotStart as CannotStart
     from greenroom.actors.providers import Message as Message
     from greenroom.actors.providers.counting import CountedInput as CountedInput
     from greenroom.actors.session import SessionStream as SessionStream
     from greenroom.actors.session import Window as Window
     from greenroom.actors.settings import Settings as Settings
-    from greenroom.actors.structured import AnswerInvalid as AnswerInvalid
-    from greenroom.actors.structured import ParsedReply as ParsedReply
-    from greenroom.actors.structured import Rejected as Rejected
-    from greenroom.actors.tools import Tool as Tool
-    from greenroom.actors.tools import ToolCallInvalid as ToolCallInvalid
-    from greenroom.actors.tools import ToolInvalid as ToolInvalid
-    from greenroom.actors.tools import ToolRoundsExceeded as ToolRoundsExceeded
     from greenroom.runtime.config import ConfigError as ConfigError
     from greenroom.runtime.images import Image as Image
     from greenroom.runtime.images import ImageInvalid as ImageInvalid
@@ -63,15 +63,15 @@ if TYPE_CHECKING:
     from greenroom.runtime.sync import SyncRuntime as SyncRuntime
 
 _HOMES = {
-    "AnswerInvalid": "greenroom.actors.structured",
+    "AnswerInvalid": "greenroom.actors.asks.structured",
     "CallEvent": "greenroom.actors.events",
     "CannotStart": "greenroom.actors.limiter",
     "Choice": "greenroom.actors.catalog",
     "Closed": "greenroom.actors.flow",
     "ConfigError": "greenroom.runtime.config",
     "CountedInput": "greenroom.actors.providers.counting",
-    "Embeddings": "greenroom.actors.embedding",
-    "EventStream": "greenroom.actors.event_stream",
+    "Embeddings": "greenroom.actors.flow.embedding",
+    "EventStream": "greenroom.actors.flow.event_stream",
     "ExportedSession": "greenroom.runtime.session",
     "Finished": "greenroom.actors.events",
     "Image": "greenroom.runtime.images",
@@ -83,14 +83,14 @@ _HOMES = {
     "NothingEligible": "greenroom.actors.catalog",
     "OptionInvalid": "greenroom.runtime.options",
     "Options": "greenroom.runtime.options",
-    "ParsedReply": "greenroom.actors.structured",
+    "ParsedReply": "greenroom.actors.asks.structured",
     "ProviderError": "greenroom.actors.events",
     "ProviderFailed": "greenroom.actors.events",
     "ProviderModels": "greenroom.actors.catalog",
     "ReasoningDelta": "greenroom.actors.events",
     "ReasoningState": "greenroom.actors.events",
     "RefusalDelta": "greenroom.actors.events",
-    "Rejected": "greenroom.actors.structured",
+    "Rejected": "greenroom.actors.asks.structured",
     "Reply": "greenroom.actors.flow",
     "Requirements": "greenroom.actors.catalog",
     "Runtime": "greenroom.runtime.runtime",
@@ -104,13 +104,13 @@ _HOMES = {
     "SyncEventStream": "greenroom.runtime.sync",
     "SyncRuntime": "greenroom.runtime.sync",
     "TextDelta": "greenroom.actors.events",
-    "Tool": "greenroom.actors.tools",
+    "Tool": "greenroom.actors.asks.tools",
     "ToolCall": "greenroom.actors.events",
     "ToolCallDelta": "greenroom.actors.events",
-    "ToolCallInvalid": "greenroom.actors.tools",
-    "ToolInvalid": "greenroom.actors.tools",
+    "ToolCallInvalid": "greenroom.actors.asks.tools",
+    "ToolInvalid": "greenroom.actors.asks.tools",
     "ToolResult": "greenroom.actors.events",
-    "ToolRoundsExceeded": "greenroom.actors.tools",
+    "ToolRoundsExceeded": "greenroom.actors.asks.tools",
     "Tried": "greenroom.actors.events",
     "Usage": "greenroom.actors.events",
     "user_message": "greenroom.runtime.images",

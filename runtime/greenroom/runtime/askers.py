@@ -3,10 +3,10 @@
 import anyio
 
 from greenroom.actors.asks import Asker
-from greenroom.actors.cache import CachingAsker, ResponseCache
+from greenroom.actors.asks.cache import CachingAsker, ResponseCache
+from greenroom.actors.asks.tools import ToolAsker, ToolRunner
 from greenroom.actors.kernel import ActorRef, Clock
 from greenroom.actors.settings import CacheSettings
-from greenroom.actors.tools import ToolAsker, ToolRunner
 from greenroom.runtime.options import Asked
 
 _TOOL_THREADS = 40

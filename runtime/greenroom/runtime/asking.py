@@ -6,14 +6,14 @@ from typing import TypeVar, Unpack, overload
 
 import anyio
 
-from greenroom.actors.cache import ResponseCache
+from greenroom.actors.asks.cache import ResponseCache
+from greenroom.actors.asks.structured import ParsedReply, chat_parsed, form_of_schema, form_of_type
 from greenroom.actors.catalog import Choice, Choose, ListModels, ProviderModels, Requirements, Strategy
-from greenroom.actors.embedding import Embeddings
-from greenroom.actors.event_stream import EventStream
 from greenroom.actors.flow import Reply
+from greenroom.actors.flow.embedding import Embeddings
+from greenroom.actors.flow.event_stream import EventStream
 from greenroom.actors.ledger import GetSpend, Spend
 from greenroom.actors.providers.counting import CountedInput
-from greenroom.actors.structured import ParsedReply, chat_parsed, form_of_schema, form_of_type
 from greenroom.runtime.askers import Askers
 from greenroom.runtime.discovery import Chosen
 from greenroom.runtime.job import unless_failed

@@ -94,7 +94,7 @@ def aliases_of(settings: Settings, where: str) -> "dict[str, Alias]":
 
 
 def _check_certificates(ca_file: str, where: str) -> None:
-    from greenroom.actors.connecting import CertificatesUnusable, trusting
+    from greenroom.actors.pool.connecting import CertificatesUnusable, trusting
 
     try:
         trusting(ca_file)

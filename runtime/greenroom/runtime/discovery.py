@@ -12,15 +12,15 @@ import aiohttp
 from aiolimiter import AsyncLimiter
 from msgspec import Struct, structs
 
-from greenroom.actors.connecting import is_local, make_connector, proxy_for, trusting
 from greenroom.actors.events import ProviderFailed
 from greenroom.actors.local import list_local
+from greenroom.actors.pool.connecting import is_local, make_connector, proxy_for, trusting
+from greenroom.actors.pool.signing import AwsSigner
 from greenroom.actors.providers.hosts import HOSTS, LOCAL_HOSTS, RUN_HERE, SIMULATOR
 from greenroom.actors.providers.listing import ListedModel, Listing, decode_listing, listing_urls
 from greenroom.actors.providers.wire import RejectedAnswer
 from greenroom.actors.providers.wires import codec_for
 from greenroom.actors.settings import LocalServing, ProviderSettings, Secret, Settings
-from greenroom.actors.signing import AwsSigner
 from greenroom.runtime.config import CONFIG_FILE, ConfigError, check_url, key_variable, read_key
 
 LISTINGS_PER_MIN = 30

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, TypedDict, TypeVar, cast, get_args
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from greenroom.actors.asks.tools import Tool, Toolbox, ToolTerms
 from greenroom.actors.catalog import Requirements, Strategy
 from greenroom.actors.flow import NO_TERMS, Terms
 from greenroom.actors.ledger import Account
@@ -19,7 +20,6 @@ from greenroom.actors.limiter import BATCH, INTERACTIVE
 from greenroom.actors.prices import pico_usd
 from greenroom.actors.providers import ChatRequest, ImagePart, Message, Part, Role, TextPart
 from greenroom.actors.providers.embeddings import EmbeddingRequest
-from greenroom.actors.tools import Tool, Toolbox, ToolTerms
 from greenroom.runtime.images import ImageInvalid, check_image
 
 Messages = str | Sequence[Message | Mapping[str, object]]

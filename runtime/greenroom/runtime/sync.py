@@ -13,13 +13,13 @@ from typing import Self, TypeVar, Unpack, overload
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from greenroom.actors.embedding import Embeddings
-from greenroom.actors.event_stream import EventStream
+from greenroom.actors.asks.structured import ParsedReply
 from greenroom.actors.events import CallEvent
 from greenroom.actors.flow import Reply
+from greenroom.actors.flow.embedding import Embeddings
+from greenroom.actors.flow.event_stream import EventStream
 from greenroom.actors.session import SessionStream
 from greenroom.actors.settings import Settings
-from greenroom.actors.structured import ParsedReply
 from greenroom.runtime.discovery import Chosen
 from greenroom.runtime.options import Messages, Options, TermsOptions
 from greenroom.runtime.runtime import Runtime

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 
 import anyio
 
-from greenroom.actors.breaker import Breaker
 from greenroom.actors.call import Line
 from greenroom.actors.catalog import UnknownModel
 from greenroom.actors.events import Event
@@ -16,6 +15,7 @@ from greenroom.actors.kernel import ActorSystem
 from greenroom.actors.limiter import Allowance, Limiter
 from greenroom.actors.local import Loaded, Local, LocalLine
 from greenroom.actors.pool import Pool, Sockets, Warm
+from greenroom.actors.pool.breaker import Breaker
 from greenroom.actors.providers.hosts import RUN_HERE
 from greenroom.actors.settings import ProviderSettings, Secret, Supervision
 from greenroom.supervisors.branch import Branch, Keep

@@ -9,7 +9,7 @@ import pytest
 from greenroom.actors.batch.input.errors import BadInput
 from greenroom.actors.batch.input.lines import Defaults, parse
 from greenroom.actors.batch.input.scan import Scan, scan
-from greenroom.actors.bounds import input_tokens_bound
+from greenroom.actors.call.bounds import input_tokens_bound
 from greenroom.actors.providers import OpenAIChat
 
 JOB = Defaults(fallback_model="sim/fast")

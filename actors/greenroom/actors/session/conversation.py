@@ -16,9 +16,9 @@ from msgspec import Struct, structs
 
 from greenroom.actors.asks import Asker
 from greenroom.actors.catalog import Resolve, is_auto
-from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import CallEvent, Finished, ProviderFailed
 from greenroom.actors.flow import Flow, Reply, Terms
+from greenroom.actors.flow.event_stream import EventStream
 from greenroom.actors.kernel import ActorRef, Call, Overloaded
 from greenroom.actors.ledger import Account, Budget
 from greenroom.actors.providers import ChatRequest, Message

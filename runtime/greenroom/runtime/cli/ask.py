@@ -12,9 +12,9 @@ import anyio.to_thread
 import typer
 from msgspec import Struct
 
-from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import FinishReason, ProviderFailed, RefusalDelta, TextDelta, Usage
 from greenroom.actors.flow import Reply
+from greenroom.actors.flow.event_stream import EventStream
 from greenroom.actors.kernel import Refused
 from greenroom.actors.ledger import BudgetExceeded
 from greenroom.actors.prices import pico_usd

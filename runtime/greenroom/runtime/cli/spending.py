@@ -9,7 +9,7 @@ from msgspec import Struct
 from rich.table import Table
 
 from greenroom.actors.batch import ModelShare, OpenJob, Scan
-from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS
+from greenroom.actors.call.bounds import ASSUMED_OUTPUT_TOKENS
 from greenroom.actors.catalog import Alias, Route, UnknownModel, find_route, is_auto
 from greenroom.actors.events import Usage
 from greenroom.actors.prices import PriceTable, dollars, pico_usd, usd

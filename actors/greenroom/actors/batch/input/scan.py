@@ -17,7 +17,7 @@ from greenroom.actors.batch.input.errors import BadLine
 from greenroom.actors.batch.input.lines import Defaults, Line, check_defaults, parse
 from greenroom.actors.batch.input.reading import BOM, InputForm, records
 from greenroom.actors.batch.input.rows import columns
-from greenroom.actors.bounds import input_tokens_bound, output_tokens_bound
+from greenroom.actors.call.bounds import input_tokens_bound, output_tokens_bound
 from greenroom.actors.providers import ChatRequest, TextPart
 
 _REPORTED = 20

@@ -13,8 +13,8 @@ import aiohttp
 from msgspec import Struct, structs
 
 from greenroom.actors.call import CallState, Way, unavailable
+from greenroom.actors.call.exchange import Answer, ExchangeFailed, Send, StreamBody
 from greenroom.actors.events import RETRYABLE, ErrorKind, ProviderError, ProviderFailed, Tried, Usage
-from greenroom.actors.exchange import Answer, ExchangeFailed, Send, StreamBody
 from greenroom.actors.kernel import ActorExited, ActorRef, Cast, Clock, Overloaded, Refused
 from greenroom.actors.ledger import Account, Budget, BudgetExceeded, Hold, Outbox, Settle
 from greenroom.actors.limiter import BATCH, Admit, CannotStart, Release

@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Raw, Struct, structs
 
+from greenroom.actors.call.failover import Fallback
 from greenroom.actors.catalog import Choice, Requirements, Route, Strategy
 from greenroom.actors.events import (
     AttemptFailed,
@@ -23,7 +24,6 @@ from greenroom.actors.events import (
     Tried,
     Usage,
 )
-from greenroom.actors.failover import Fallback
 from greenroom.actors.kernel import ActorRef, Refused
 from greenroom.actors.ledger import Account
 from greenroom.actors.limiter import INTERACTIVE, Allowance

@@ -8,11 +8,11 @@ import anyio
 import msgspec
 from msgspec import Meta, Struct
 
+from greenroom.actors.asks.tools.tool import Tool, Toolbox
 from greenroom.actors.call import Reply
 from greenroom.actors.events import ProviderError, ProviderFailed, ToolCall, ToolResult
 from greenroom.actors.kernel import Clock
 from greenroom.actors.log import Log
-from greenroom.actors.tools.tool import Tool, Toolbox
 
 _log = Log(__name__)
 MAX_CALLS = 128

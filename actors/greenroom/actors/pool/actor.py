@@ -14,12 +14,12 @@ import aiohttp
 from msgspec import Struct, structs
 from yarl import URL
 
-from greenroom.actors.breaker import Breaker, State
-from greenroom.actors.connecting import make_connector, proxy_for, trusting
 from greenroom.actors.kernel import Actor, Call, Cast, Refused, handles
+from greenroom.actors.pool.breaker import Breaker, State
+from greenroom.actors.pool.connecting import make_connector, proxy_for, trusting
+from greenroom.actors.pool.signing import AwsSigner
 from greenroom.actors.providers import WireRequest, codec_for, url_of
 from greenroom.actors.settings import ProviderSettings, Secret
-from greenroom.actors.signing import AwsSigner
 
 _SMOOTHING = 0.1
 _MAX_URLS = 1_000

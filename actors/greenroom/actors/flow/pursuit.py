@@ -11,13 +11,13 @@ from greenroom.actors.call import (
     hedge_made,
     options_dropped,
 )
+from greenroom.actors.call.failover import FAILOVER
+from greenroom.actors.call.retry import RetryPolicy, Verdict
 from greenroom.actors.events import Event, ProviderError, ProviderFailed
-from greenroom.actors.failover import FAILOVER
-from greenroom.actors.hedging import hedged
+from greenroom.actors.flow.hedging import hedged
+from greenroom.actors.flow.ways import Question, Ways
 from greenroom.actors.kernel import Clock, Refused
 from greenroom.actors.limiter import BATCH
-from greenroom.actors.retry import RetryPolicy, Verdict
-from greenroom.actors.ways import Question, Ways
 
 _T = TypeVar("_T")
 MakeAttempt: TypeAlias = Callable[[CallState, Way], Coroutine[None, None, _T]]

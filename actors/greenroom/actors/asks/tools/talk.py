@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import structs
 
-from greenroom.actors.asks import Asks
+from greenroom.actors.asks.asks import Asks
+from greenroom.actors.asks.tools.running import Running, ToolRunner
 from greenroom.actors.call import Reply
 from greenroom.actors.events import ProviderError, ProviderFailed, ToolCall, ToolResult
 from greenroom.actors.providers import ChatRequest, FunctionCall, Message, RequestedTool
-from greenroom.actors.tools.running import Running, ToolRunner
 
 _ENDED_EARLY = frozenset({"length", "content_filter"})
 

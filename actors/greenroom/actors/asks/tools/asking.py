@@ -1,13 +1,13 @@
 """Ask, run the tools that the answer asks for, and ask again with what they gave, until an answer asks for none."""
 
-from greenroom.actors.asks import Asker, Asks
+from greenroom.actors.asks.asks import Asker, Asks
+from greenroom.actors.asks.tools.running import ToolRunner
+from greenroom.actors.asks.tools.streaming import ToolStream
+from greenroom.actors.asks.tools.talk import Talk
 from greenroom.actors.call import Reply, Terms
-from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import ProviderFailed
+from greenroom.actors.flow.event_stream import EventStream
 from greenroom.actors.providers import ChatRequest
-from greenroom.actors.tools.running import ToolRunner
-from greenroom.actors.tools.streaming import ToolStream
-from greenroom.actors.tools.talk import Talk
 
 
 class ToolAsker:

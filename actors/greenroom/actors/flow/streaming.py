@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self, get_args
 
-from greenroom.actors.attempt import Attempt, Attempts
 from greenroom.actors.call import CallState, Reply
-from greenroom.actors.event_stream import EventStream
+from greenroom.actors.call.exchange import ExchangeFailed, StreamBody
 from greenroom.actors.events import (
     Delta,
     ErrorKind,
@@ -22,7 +21,8 @@ from greenroom.actors.events import (
     StreamEvent,
     StreamOrder,
 )
-from greenroom.actors.exchange import ExchangeFailed, StreamBody
+from greenroom.actors.flow.attempt import Attempt, Attempts
+from greenroom.actors.flow.event_stream import EventStream
 from greenroom.actors.kernel import Refused
 from greenroom.actors.providers import NEED_DATA, Accumulator, Completion, StreamDecoder
 

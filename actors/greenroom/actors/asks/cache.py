@@ -12,11 +12,11 @@ from typing import Self
 import msgspec
 from msgspec import Struct, structs
 
-from greenroom.actors.asks import Asker
+from greenroom.actors.asks.asks import Asker
 from greenroom.actors.call import NO_TERMS, Reply, Terms
 from greenroom.actors.catalog import Resolve, Route
-from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import CallEvent, Finished, ProviderError, Usage
+from greenroom.actors.flow.event_stream import EventStream
 from greenroom.actors.kernel import ActorExited, ActorRef, Clock, Refused
 from greenroom.actors.providers import NEED_DATA, ChatRequest, Completion, Replay
 from greenroom.actors.settings import CacheSettings

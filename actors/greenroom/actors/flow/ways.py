@@ -6,13 +6,18 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct, structs
 
-from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS, held_price, input_tokens_bound, output_tokens_bound
 from greenroom.actors.call import CallState, Line, Terms, Way, unavailable
+from greenroom.actors.call.bounds import (
+    ASSUMED_OUTPUT_TOKENS,
+    held_price,
+    input_tokens_bound,
+    output_tokens_bound,
+)
+from greenroom.actors.call.choosing import runners_up, wanted
+from greenroom.actors.call.failover import Fallback, passed_over
+from greenroom.actors.call.fitting import encoded, fitted, may_drop
 from greenroom.actors.catalog import AUTO, Choice, Near, Resolve, Route, is_auto
-from greenroom.actors.choosing import runners_up, wanted
 from greenroom.actors.events import ProviderError, ProviderFailed
-from greenroom.actors.failover import Fallback, passed_over
-from greenroom.actors.fitting import encoded, fitted, may_drop
 from greenroom.actors.kernel import ActorExited, ActorRef, Refused
 from greenroom.actors.ledger import Budgets
 from greenroom.actors.providers import ChatRequest, WireRequest

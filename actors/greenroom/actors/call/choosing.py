@@ -3,9 +3,9 @@
 import msgspec
 from msgspec import structs
 
-from greenroom.actors.bounds import ASSUMED_OUTPUT_TOKENS, input_tokens_bound, output_tokens_bound
+from greenroom.actors.call.bounds import ASSUMED_OUTPUT_TOKENS, input_tokens_bound, output_tokens_bound
+from greenroom.actors.call.failover import Fallback
 from greenroom.actors.catalog import AUTO, Choice, Choose, Requirements, Strategy
-from greenroom.actors.failover import Fallback
 from greenroom.actors.prices import pico_usd, usd
 from greenroom.actors.providers import ChatRequest, ImagePart
 from greenroom.actors.providers.options import JsonSchema, RequestReader

@@ -11,7 +11,7 @@ import anyio.from_thread
 import anyio.to_thread
 import msgspec
 
-from greenroom.actors.json_schema import is_object, named_in_place
+from greenroom.actors.asks.json_schema import is_object, named_in_place
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What OpenAI, Anthropic and Bedrock take as a name; Gemini takes more."""

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from msgspec import structs
 
-from greenroom.actors.attempt import Answered, Attempt, Attempts
 from greenroom.actors.call import (
     NO_TERMS,
     CallState,
@@ -29,16 +28,21 @@ from greenroom.actors.call import (
     call_done,
     reply_of,
 )
+from greenroom.actors.call.exchange import Answer, StreamBody, exchange, open_stream
+from greenroom.actors.call.retry import RetryPolicy
 from greenroom.actors.catalog import Route, RouteRecord
-from greenroom.actors.embedding import Embeddings, embed_in_parts
-from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import (
     Event,
     Finished,
     ProviderError,
     ProviderFailed,
 )
-from greenroom.actors.exchange import Answer, StreamBody, exchange, open_stream
+from greenroom.actors.flow.attempt import Answered, Attempt, Attempts
+from greenroom.actors.flow.embedding import Embeddings, embed_in_parts
+from greenroom.actors.flow.event_stream import EventStream
+from greenroom.actors.flow.pursuit import MakeAttempt, Pursuit
+from greenroom.actors.flow.streaming import CallStream, LiveStream
+from greenroom.actors.flow.ways import Question, Ways
 from greenroom.actors.kernel import ActorRef, Clock
 from greenroom.actors.ledger import Budgets, Outbox
 from greenroom.actors.prices import FREE
@@ -51,11 +55,7 @@ from greenroom.actors.providers import (
 )
 from greenroom.actors.providers.counting import CountedInput, estimate_tokens, token_counter
 from greenroom.actors.providers.embeddings import EmbeddingAnswer, EmbeddingRequest
-from greenroom.actors.pursuit import MakeAttempt, Pursuit
-from greenroom.actors.retry import RetryPolicy
 from greenroom.actors.settings import Retries
-from greenroom.actors.streaming import CallStream, LiveStream
-from greenroom.actors.ways import Question, Ways
 
 __all__ = ["NO_TERMS", "Closed", "Flow", "Reply", "RuntimeFailed", "Terms", "again"]
 

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from greenroom.actors.asks import Asker
-from greenroom.actors.event_stream import EventStream
+from greenroom.actors.asks.asks import Asker
+from greenroom.actors.asks.tools.running import Running
+from greenroom.actors.asks.tools.talk import Talk
 from greenroom.actors.events import (
     CallEvent,
     Finished,
@@ -14,8 +15,7 @@ from greenroom.actors.events import (
     ToolResult,
     Usage,
 )
-from greenroom.actors.tools.running import Running
-from greenroom.actors.tools.talk import Talk
+from greenroom.actors.flow.event_stream import EventStream
 
 
 class ToolStream(EventStream):

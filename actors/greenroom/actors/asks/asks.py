@@ -8,8 +8,8 @@ from msgspec import structs
 
 from greenroom.actors.call import Reply, Terms
 from greenroom.actors.catalog import Choice
-from greenroom.actors.event_stream import EventStream
 from greenroom.actors.events import ProviderError, ProviderFailed, Tried, Usage
+from greenroom.actors.flow.event_stream import EventStream
 from greenroom.actors.kernel import Clock
 from greenroom.actors.ledger import Budget, BudgetExceeded
 from greenroom.actors.providers import ChatRequest

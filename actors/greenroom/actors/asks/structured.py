@@ -11,10 +11,10 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 import msgspec
 from msgspec import Raw, Struct, structs
 
-from greenroom.actors.asks import Asker, Asks
+from greenroom.actors.asks.asks import Asker, Asks
+from greenroom.actors.asks.json_schema import check_schema, is_array, is_object, named_in_place, problem
 from greenroom.actors.call import NO_TERMS, Reply, Terms
 from greenroom.actors.events import ProviderError, ProviderFailed, Usage
-from greenroom.actors.json_schema import check_schema, is_array, is_object, named_in_place, problem
 from greenroom.actors.kernel import Clock
 from greenroom.actors.providers import ChatRequest, Message
 
