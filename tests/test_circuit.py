@@ -239,7 +239,7 @@ async def test_a_job_waits_until_it_closes_and_loses_no_line(tmp_path: Path) -> 
         Upstream(recovering) as upstream,
         running(upstream.base_url, tmp_path, breaker=SHORT, attempts=6) as rt,
     ):
-        job = await rt.batch(lines, model="acme/fast", out=tmp_path / "out.jsonl")
+        job = await rt.batch(lines, model="acme/fast", out=tmp_path / "out.jsonl", concurrency=3)
         progress = await job.wait()
         assert (progress.ok, progress.failed) == (40, 0)
         assert breaker_states(rt)["open"] >= 1

@@ -23,7 +23,7 @@ from greenroom.actors.batch.memory import Tally
 from greenroom.actors.batch.messages import JobResult
 from greenroom.actors.events import Usage
 from greenroom.actors.kernel import ActorRef
-from greenroom.actors.storage import PAGE, Commit, Query, Write
+from greenroom.actors.storage import PAGE, Commit, Query, Write, WriteRejected
 
 JobState = Literal["running", "done", "halted"]
 
@@ -101,10 +101,17 @@ async def open_job(store: ActorRef, request: JobRequest, scan: Scan, new_id: str
         StorageFailed: the database cannot be read or written.
     """
     identity = msgspec.json.encode(_identity(request.defaults, scan)).decode()
-    rows = await store.call(Query(storage.JOB_BY_OUT, {"out": str(request.out)})) if request.out else []
+    by_out = Query(storage.JOB_BY_OUT, {"out": str(request.out)})
+    rows = await store.call(by_out) if request.out else []
     if not rows:
         await anyio.to_thread.run_sync(_refuse_foreign_file, request.out)
-        await _insert(store, request, scan, new_id=new_id, identity=identity, now_ms=now_ms)
+        try:
+            await _insert(store, request, scan, new_id=new_id, identity=identity, now_ms=now_ms)
+        except WriteRejected:
+            # Who was cancelled while opening the same job may have made it after we looked.
+            if request.out is None or not await store.call(by_out):
+                raise
+            return await open_job(store, request, scan, new_id, now_ms)
         return OpenJob(id=new_id, request=request, scan=scan)
     job_id, _, source, known_digest, settings, _ = cast("tuple[str, str, str, str, str, bool]", rows[0])
     _refuse_other(request, scan, source, settings)
