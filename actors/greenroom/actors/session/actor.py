@@ -76,6 +76,8 @@ class Session(Actor):
         Raises:
             StorageFailed: it cannot be read.
         """
+        # A barrier: what an earlier incarnation handed to the store is on disk before any of it is read.
+        await self._commit()
         await self._load()
         self.set_timeout(self._idle_s)
 
