@@ -136,8 +136,8 @@ async def test_every_silence_is_bounded(
 
 
 async def test_a_slow_body_that_keeps_coming_outlives_the_gap() -> None:
-    async with upstream(repeats(CHUNKED, DRIP, until_s=0.5, last=b"0\r\n\r\n")) as (server, session):
-        answer = await exchange(session, url(server), REQUEST, Stalls(first_byte_s=0.2, gap_s=0.2), LEFT_S)
+    async with upstream(repeats(CHUNKED, DRIP, until_s=1.5, last=b"0\r\n\r\n")) as (server, session):
+        answer = await exchange(session, url(server), REQUEST, Stalls(first_byte_s=1.0, gap_s=1.0), LEFT_S)
     assert answer.status == 200
     assert set(answer.body) == {ord("x")}
 

@@ -439,12 +439,12 @@ class TestStalls:
         script = repeats(
             CHUNKED_EVENTS,
             chunked(delta("x")),
-            until_s=0.5,
+            until_s=1.5,
             last=b"".join(map(chunked, story())) + LAST_CHUNK,
         )
         async with (
             raw_server(script) as server,
-            Runtime(settings(server.base_url, tmp_path, stalls=HASTY), environ={}) as rt,
+            Runtime(settings(server.base_url, tmp_path, stalls=Stalls(gap_s=1.0)), environ={}) as rt,
         ):
             events, outcome = await told(ask(rt))
         assert isinstance(outcome, Reply)
