@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import threading
 
 import msgspec
@@ -60,6 +63,19 @@ def test_prints_results_as_the_output_has_them(ran: Greenroom) -> None:
     assert done.out == (ran.folder / "in.results.jsonl").read_text()
     failed = ran.run("batches", "results", str(job["id"]), "--failed").out.splitlines()
     assert [json.loads(line)["custom_id"] for line in failed] == ["q-2", "q-3"]
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(ran: Greenroom) -> None:
+    (job,) = listed(ran)
+    command = [sys.executable, "-m", "greenroom.runtime.cli", "batches", "results", str(job["id"])]
+    env = ran.env | {"PYTHONUNBUFFERED": "1"}
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        done = subprocess.run(
+            command, cwd=ran.folder, env=env, stdout=nobody, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_watches_one_that_another_process_runs(greenroom: Greenroom) -> None:

@@ -1,7 +1,6 @@
 """`greenroom ask`: one question, its answer as it comes. For people at a terminal, and for pipes."""
 
 import asyncio
-import os
 import sys
 from decimal import Decimal
 from functools import partial
@@ -26,6 +25,7 @@ from greenroom.runtime.cli.output import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_REFUSED,
+    end_output,
     fail,
     money,
     note,
@@ -138,8 +138,7 @@ def ask(
     except (ConfigError, DatabaseUnusable, Refused) as error:
         fail(str(error))
     except BrokenPipeError:
-        # Whoever reads has enough. What Python would still flush at the end has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        end_output()
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     raise typer.Exit(EXIT_OK)

@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, cast
@@ -16,25 +15,24 @@ from rich.table import Table
 
 from greenroom.actors import storage
 from greenroom.actors.prices import usd
-from greenroom.actors.storage import DatabaseMissing, ReadOnly, StorageFailed, open_read_only
+from greenroom.actors.storage import ReadOnly
+from greenroom.runtime.cli.database import Config, reading
 from greenroom.runtime.cli.output import (
     EXIT_INTERRUPTED,
+    end_output,
     fail,
     help_of,
+    moment,
     money,
     note,
     plain,
     print_json,
     tables,
 )
-from greenroom.runtime.config import ConfigError, database_url, load_settings
 
 _LISTED = 200
 _WATCH_EVERY_S = 0.5
 _EXAMPLE_CHARS = 200
-Config = Annotated[
-    Path | None, typer.Option(help="Configuration file. [default: greenroom.toml, if there is one]")
-]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or how it begins.", show_default=False)]
 
 app = typer.Typer(
@@ -92,7 +90,7 @@ def list_(
       greenroom batches list
       greenroom batches list --json | jq -r 'select(.state == "unfinished") | .output'
     """
-    with _reading(config) as database:
+    with reading(config) as database:
         found = [] if database is None else _jobs(database, "", _LISTED)
     if as_json:
         for one in found:
@@ -137,6 +135,8 @@ def show(
 def watch(job: Id, *, config: Config = None) -> None:
     r"""Tell how far a job is, until it ends; it runs in another process.
 
+    A job that was interrupted does not end until it is gone on with; Ctrl-C stops watching.
+
     \b
     Examples:
       greenroom batches watch 3f2a9c && mail -s "done" me@example.org
@@ -177,7 +177,7 @@ def results(
                 sys.stdout.buffer.write(line + b"\n")
             sys.stdout.flush()
         except BrokenPipeError:
-            sys.stderr.close()
+            end_output()
 
 
 _COMMANDS: dict[str, Callable[..., None]] = {
@@ -191,21 +191,9 @@ for _name, _command in _COMMANDS.items():
 
 
 @contextmanager
-def _reading(config: Path | None) -> Generator[ReadOnly | None]:
-    """The database; None where there is none yet."""
-    try:
-        with open_read_only(database_url(load_settings(config))) as database:
-            yield database
-    except DatabaseMissing:
-        yield None
-    except (ConfigError, StorageFailed) as error:
-        fail(str(error))
-
-
-@contextmanager
 def _one(prefix: str, config: Path | None) -> Generator[tuple[ReadOnly, Listed]]:
     """The one job whose id begins so."""
-    with _reading(config) as database:
+    with reading(config) as database:
         found = [] if database is None or not prefix.isalnum() else _jobs(database, prefix, 3)
         if database is None or not found:
             fail(f"there is no job {prefix!r}; greenroom batches list shows those there are")
@@ -227,8 +215,8 @@ def _jobs(database: ReadOnly, prefix: str, count: int) -> list[Listed]:
             ok=ok,
             failed=finished - ok,
             cost_usd=usd(cost),
-            created_at=_when(created),
-            updated_at=_when(updated),
+            created_at=moment(created),
+            updated_at=moment(updated),
         )
         for id_, created, updated, state, model, source, out, lines, ok, finished, cost in cast(
             "list[tuple[str, int, int, str, str, str, str | None, int, int, int, int]]", rows
@@ -274,7 +262,3 @@ def _table(found: list[Listed]) -> Table:
         figures = (f"{one.lines:,}", f"{one.ok:,}", f"{one.failed:,}", money(one.cost_usd), one.created_at)
         table.add_row(one.id, one.state, plain(one.model), *figures, plain(one.output or "-"))
     return table
-
-
-def _when(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms // 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,9 +1,11 @@
 """How commands speak: people get text on standard error and tables on standard output, programs get JSON."""
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import NoReturn, cast
 
@@ -82,6 +84,16 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def moment(at_ms: int) -> str:
+    """Unix milliseconds in ISO's form, UTC, to the second."""
+    return datetime.fromtimestamp(at_ms // 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def end_output() -> None:
+    """Whoever read standard output has enough. What Python would still flush at the end has nowhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def plain(text: str) -> str:

@@ -1,11 +1,10 @@
 """`greenroom purge`: removing what nobody has used for long."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from greenroom.runtime.cli.alone import with_runtime
+from greenroom.runtime.cli.database import Config, with_runtime
 from greenroom.runtime.cli.output import fail, note, print_json
 from greenroom.runtime.config import ConfigError, load_settings
 from greenroom.runtime.retention import Purged
@@ -27,9 +26,7 @@ def purge(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object, on standard output; does not ask.")
     ] = False,
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration file. [default: greenroom.toml, if there is one]")
-    ] = None,
+    config: Config = None,
 ) -> None:
     r"""Remove old sessions and jobs from the database, for good.
 

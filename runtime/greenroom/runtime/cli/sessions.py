@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from collections.abc import Callable, Generator
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, cast
@@ -18,17 +17,13 @@ from greenroom.actors.prices import usd
 from greenroom.actors.providers import Message
 from greenroom.actors.session import SessionRefused, no_checkpoint
 from greenroom.actors.session.records import read_chain, read_checkpoints, read_settings, settings_of
-from greenroom.actors.storage import DatabaseMissing, Query, ReadOnly, Rows, StorageFailed, open_read_only
-from greenroom.runtime.cli.alone import with_runtime
-from greenroom.runtime.cli.output import fail, help_of, money, note, plain, print_json, tables
-from greenroom.runtime.config import ConfigError, database_url, load_settings
+from greenroom.actors.storage import Query, ReadOnly, Rows
+from greenroom.runtime.cli.database import Config, reading, with_runtime
+from greenroom.runtime.cli.output import fail, help_of, moment, money, note, plain, print_json, tables
 from greenroom.runtime.runtime import Runtime
 from greenroom.runtime.session import ExportedSession, document_of
 
 _TEXT_CHARS = 2_000
-Config = Annotated[
-    Path | None, typer.Option(help="Configuration file. [default: greenroom.toml, if there is one]")
-]
 Name = Annotated[str, typer.Argument(help="The session's name.", show_default=False)]
 At = Annotated[
     str | None,
@@ -110,7 +105,7 @@ def show(
     for turn in document.turns:
         cost = f", {money(turn.cost_usd)}" if turn.cost_usd else ""
         place = f" <- {names[turn.seq]}" if turn.seq in names else ""
-        tables.print(f"\n{turn.seq}  {_when(turn.created_at_ms)}  {turn.model or ''}{cost}{plain(place)}")
+        tables.print(f"\n{turn.seq}  {moment(turn.created_at_ms)}  {turn.model or ''}{cost}{plain(place)}")
         for message in turn.messages:
             tables.print(f"{message.role}: {_text(message)}")
 
@@ -206,13 +201,8 @@ class _Reader:
 
 def _listed(config: Path | None) -> list[Listed]:
     """All sessions, by name; also where there is no database yet."""
-    try:
-        with open_read_only(database_url(load_settings(config))) as database:
-            return list(_all(database))
-    except DatabaseMissing:
-        return []
-    except (ConfigError, StorageFailed) as error:
-        fail(str(error))
+    with reading(config) as database:
+        return [] if database is None else list(_all(database))
 
 
 def _all(database: ReadOnly) -> Generator[Listed]:
@@ -230,8 +220,8 @@ def _all(database: ReadOnly) -> Generator[Listed]:
                 turns=turns,
                 tokens=tokens,
                 cost_usd=usd(cost),
-                created_at=_when(created),
-                last_said_at=_when(said),
+                created_at=moment(created),
+                last_said_at=moment(said),
             )
         if len(rows) < storage.TURNS_PAGE:
             return
@@ -239,13 +229,13 @@ def _all(database: ReadOnly) -> Generator[Listed]:
 
 def _read(name: str, at: str | None, config: Path | None) -> ExportedSession:
     """A session as a document, up to a place."""
-    try:
-        with open_read_only(database_url(load_settings(config))) as database:
-            document = asyncio.run(_document(_Reader(database), name, at))
-    except DatabaseMissing:
-        document = None
-    except (ConfigError, StorageFailed, SessionRefused) as error:
-        fail(str(error))
+    document: ExportedSession | None = None
+    with reading(config) as database:
+        if database is not None:
+            try:
+                document = asyncio.run(_document(_Reader(database), name, at))
+            except SessionRefused as refusal:
+                fail(str(refusal))
     if document is None:
         fail(f"there is no session {name!r}; greenroom sessions list shows those there are")
     return document
@@ -267,10 +257,6 @@ async def _document(reader: _Reader, name: str, at: str | None) -> ExportedSessi
     if head is not None and not chain.entries:
         raise SessionRefused(f"session {name!r} has no turn {head}")
     return document_of(name, settings, chain.entries, checkpoints)
-
-
-def _when(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms // 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _text(message: Message) -> str:
